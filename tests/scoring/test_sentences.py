@@ -13,6 +13,10 @@ CASES = {
         "dr. smith et al. found approx. 5 cases . they e.g. rested .",
         ["dr. smith et al. found approx. 5 cases .", "they e.g. rested ."],
     ),
+    "tokenised: other attached marks do not end sentences": (
+        "a bacterium of sp. nov grows . it dies .",
+        ["a bacterium of sp. nov grows .", "it dies ."],
+    ),
     "written": (
         'We study x. It costs 0.5 USD. Does it work? Yes! "It does." (See below.) 12 of 30 agreed.',
         [

@@ -11,6 +11,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.text import Document, SentencepieceTokenizer, WordTokenizer, split_document
 from pyramidion_fairseq.text.byte_level import is_byte_level
+from pyramidion_fairseq.text.tokenizer import _words_of
 from tests.helpers.models import make_dictionary
 
 CORPUS = [
@@ -110,6 +111,11 @@ def test_decode_gives_the_text_of_fairseq_and_the_word_of_every_token(tokenizer,
     assert decoded.token_words == encode(tokenizer, text).token_words
     assert decoded.words == tuple(text.split())
     assert decoded.space_after == tuple(number < len(decoded.words) for number in range(1, len(decoded.words) + 1))
+
+
+def test_piece_of_several_words_belongs_to_the_word_of_its_last_character():
+    ends = [1, 3, 5]  # of "a", "bc" and, after a space, "d"
+    assert _words_of([(0, 1), (0, 2), (1, 3), (3, 4), (3, 5), (4, 5)], ends) == (0, 1, 1, 2, 2, 2)
 
 
 def test_decode_aligns_stray_spaces_and_unknown_tokens(tokenizer):

@@ -51,6 +51,13 @@ def test_long_words_are_split_into_at_most_64_characters():
     assert document.space_after == (False, False, False, True, False, False)
 
 
+def test_given_sentences_are_separated_by_spaces_and_empty_sections_are_left_out():
+    document = Document(("a b", "c", "d"), False, (("One", 1), ("None", 0), ("Two", 1), ("Three", 1)))
+    found = split(document, limit=3).document
+    assert (found.words, found.space_after) == (("a", "b", "c"), (True, True, False))
+    assert [(section.name, section.start, section.end) for section in found.sections] == [("One", 0, 2), ("Two", 2, 3)]
+
+
 def test_words_beyond_the_limit_are_left_out_and_counted():
     words = split(" ".join(f"w{i}" for i in range(1000)), limit=10)
     assert words.document.words == tuple(f"w{i}" for i in range(10)) and words.left_out == 990
