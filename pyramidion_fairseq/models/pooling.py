@@ -128,8 +128,9 @@ class RepresentationPooling(nn.Module):
         """Return (B, T) scores, at least float32, or zeros without a scorer; same arguments as :meth:`forward`."""
         if self.scorer is None:
             return torch.zeros(x.shape[:2], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        # Without parameters to train and without a gradient from the pooler, skip the gradient of the attention.
-        if attention is not None and not self.pooler.differentiable_in_scores and not list(self.scorer.parameters()):
+        # Without parameters to train and without a gradient of the scores, skip the gradient of the attention.
+        learns = self.pooler.differentiable_in_scores or self.pooler.adds_scores_to_attention
+        if attention is not None and not learns and not list(self.scorer.parameters()):
             attention = attention.detach()
         return self.scorer(x, padding_mask, attention)
 

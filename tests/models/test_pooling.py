@@ -155,6 +155,15 @@ def test_hard_topk_does_not_backpropagate_into_the_attention():
     assert grad.abs().max() > 0
 
 
+def test_scores_that_the_decoder_reads_backpropagate_into_the_attention():
+    """Check a scorer without parameters, whose layers learn through the attention alone."""
+    pooling = build_pooling(pooler="nugget_topk", scorer="attention_sum")
+    attention = torch.rand(1, 9, dtype=torch.float64, requires_grad=True)
+    pooled = pooling(torch.randn(1, 9, 8, dtype=torch.float64), None, attention)
+    (grad,) = torch.autograd.grad(pooled.scores.sum(), [attention])
+    assert int((grad > 0).sum()) == 4
+
+
 def test_gumbel_topk_refuses_scores_that_may_be_negative():
     with pytest.raises(PyramidionError, match="it needs --scorer-activation sigmoid"):
         build_pooling(pooler="gumbel_topk", scorer_activation="none")
