@@ -421,6 +421,23 @@ def test_alignments_of_unpooled_models_equal_the_stock_decoder(confident_model, 
             assert a["alignment"] == b["alignment"]
 
 
+@pytest.mark.parametrize(
+    "options", [{"pooling_schedule": ""}, {"pooler": "nugget_topk", "scorer_activation": "none"}], ids=str
+)
+def test_chunks_of_documents_that_need_padding_give_the_same_attention_and_summaries(
+    confident_model, random_tokens, monkeypatch, options
+):
+    monkeypatch.setattr(cross_attention, "CHUNK", 3)
+    model, tokens = confident_model(**options).float(), random_tokens(RAGGED)
+    ours = generate([model], tokens, beam_size=3)
+    with plain_generation(model):
+        stock = generate([model], tokens, beam_size=3)
+    assert_same(ours, stock, tolerance=1e-4)
+    for mine, theirs in zip(ours, stock):
+        for a, b in zip(mine, theirs):
+            torch.testing.assert_close(a["attention"], b["attention"], rtol=0, atol=1e-4)
+
+
 def test_make_generation_fast_without_attention_leaves_it_out(tiny_model, random_tokens):
     model = tiny_model(pooling_schedule="")
     assert generate([model], random_tokens(EQUAL))[0][0]["attention"].numel() > 0
@@ -444,7 +461,11 @@ def hook_output(model):
     model.decoder.output_projection.register_forward_hook(lambda *args: None)
 
 
-@pytest.mark.parametrize("change", [retain_dropout, hook, wrap, hook_output])
+def scale_residuals(model):  # by 1
+    model.decoder.layers[1].w_resid = nn.Parameter(torch.ones(8, dtype=model.decoder.embed_tokens.weight.dtype))
+
+
+@pytest.mark.parametrize("change", [retain_dropout, hook, wrap, hook_output, scale_residuals])
 def test_unsupported_changes_of_the_model_fall_back_to_fairseqs_decoder(
     confident_model, random_tokens, exact_softmax, monkeypatch, change
 ):
@@ -462,6 +483,7 @@ def test_unsupported_changes_of_the_model_fall_back_to_fairseqs_decoder(
         (hook, "layer 1 of the decoder is watched by hooks"),
         (wrap, "the output projection is of type Sequential"),
         (hook_output, "the output projection is watched by hooks"),
+        (scale_residuals, "layer 2 of the decoder scales heads, attention, feed-forward or residuals"),
         (lambda model: model.train(), "the model is in training mode"),
     ],
 )
