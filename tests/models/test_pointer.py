@@ -160,6 +160,34 @@ def test_chunked_criterion_reports_the_same_accuracy_as_fairseqs(confident_model
     assert 0 < ours["n_correct"] < ours["total"] == 16
 
 
+def test_chunked_criterion_counts_no_padding_as_correct(confident_model):
+    model, sample = confident_model().eval(), a_sample()
+    sample["target"] = model(**sample["net_input"])[0].argmax(dim=2)
+    padding = int(sample["target"][0, 0])
+    criterion = ChunkedCrossEntropyCriterion(Namespace(target_dictionary=make_dictionary(40)), False, 0.0)
+    criterion.padding_idx, criterion.report_accuracy = padding, True
+    words = int(sample["target"].ne(padding).sum())
+    logged = criterion(model, sample)[2]
+    assert (logged["n_correct"], logged["total"]) == (words, words) and words < sample["target"].numel()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_chunked_criterion_without_reduction_has_fairseqs_loss_of_each_token(tiny_model, exact_softmax, smoothing):
+    model, task, sample = tiny_model().eval(), Namespace(target_dictionary=make_dictionary(40)), a_sample()
+    classes = (LabelSmoothedCrossEntropyCriterion, ChunkedCrossEntropyCriterion)
+    stock, ours = (criterion(task, False, smoothing)(model, sample, reduce=False) for criterion in classes)
+    assert ours[0].numel() == sample["target"].numel()
+    torch.testing.assert_close(ours[0], stock[0].flatten(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(ours[2]["nll_loss"], stock[2]["nll_loss"].flatten(), rtol=0, atol=1e-10)
+
+
+def test_chunked_criterion_refuses_an_ignored_prefix(tiny_model):
+    task = Namespace(target_dictionary=make_dictionary(40))
+    criterion = ChunkedCrossEntropyCriterion(task, False, 0.1, ignore_prefix_size=1)
+    with pytest.raises(PyramidionError, match="--ignore-prefix-size is not supported by chunked_cross_entropy"):
+        criterion(tiny_model(), a_sample())
+
+
 @pytest.mark.parametrize("lengths", [EQUAL, RAGGED], ids=["equal", "ragged"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_pointer_generation_equals_plain_generation(confident_model, exact_softmax, options, lengths):
