@@ -166,6 +166,15 @@ def test_only_the_used_global_embeddings_get_gradients(tiny_model, random_tokens
     assert used.tolist() == [True] * 3 + [False] * 509
 
 
+def test_global_tokens_get_the_dropout_of_token_embeddings(tiny_model, random_tokens):
+    model = tiny_model(attention="lsg", lsg_global_tokens=3, dropout=0.5).train()
+    embedded = model.encoder.embed(random_tokens([40, 40]), None, None)[:, :3]
+    dropped = embedded == 0
+    assert dropped.any() and not dropped.all()
+    doubled = 2 * model.encoder.global_embeddings.weight[:3].expand(2, -1, -1)
+    torch.testing.assert_close(embedded[~dropped], doubled[~dropped], rtol=0, atol=1e-12)
+
+
 def test_lsg_no_global_to_decoder_drops_global_tokens_from_the_output(tiny_model, random_tokens):
     tokens = random_tokens([40, 3])
     passed, dropped, replaced = (

@@ -233,8 +233,12 @@ def test_gumbel_topk_adds_noise_only_in_training():
 @pytest.mark.paper("funnel")
 @pytest.mark.parametrize("schedule", ["1:12", "1:12,2:5"])
 @pytest.mark.parametrize("lengths", [[64, 30], [5, 3], [13]])
-def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(tiny_model, random_tokens, schedule, lengths):
-    model = tiny_model(pooler="funnel", pooling_schedule=schedule)
+@pytest.mark.parametrize("count", [0, 2], ids="{} global tokens".format)
+def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(
+    tiny_model, random_tokens, schedule, lengths, count
+):
+    options = {"attention": "lsg", "lsg_global_tokens": count} if count else {}
+    model = tiny_model(pooler="funnel", pooling_schedule=schedule, **options)
     first, last, tokens = [], [], random_tokens(lengths)
     model.encoder.layers[0].register_forward_hook(lambda *args: first.append(args[2]))
     model.encoder.layers[-1].register_forward_hook(lambda *args: last.append(args[2]))
@@ -242,13 +246,15 @@ def test_funnel_upsamples_by_repeating_and_adds_the_first_layers_output(tiny_mod
     windows = [6, 3][: schedule.count(":")]  # ceil(64 / 12), ceil(12 / 5)
     for document, length in enumerate(lengths):
         for token in range(length):
-            slot, count = token, length
+            slot, left = token, length
             for window, k in zip(windows, [12, 5]):
-                if count > k:
-                    slot, count = slot // window, -(-count // window)
-            expected = last[0][document, slot] + first[0][document, token]
-            torch.testing.assert_close(out[document, token], expected, rtol=0, atol=1e-12)
-    assert out.shape[:2] == tokens.shape
+                if left > k:
+                    slot, left = slot // window, -(-left // window)
+            expected = last[0][document, count + slot] + first[0][document, count + token]
+            torch.testing.assert_close(out[document, count + token], expected, rtol=0, atol=1e-12)
+    global_tokens = slice(0, count)
+    assert torch.equal(out[:, global_tokens], last[0][:, global_tokens] + first[0][:, global_tokens])
+    assert out.shape[:2] == (len(lengths), count + max(lengths))
 
 
 def test_no_upsampling_gives_the_decoder_the_pooled_states(tiny_model, random_tokens):
