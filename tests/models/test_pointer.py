@@ -13,7 +13,7 @@ from pyramidion_fairseq.errors import PyramidionError
 from pyramidion_fairseq.functional import CopySource, copy_distribution, projected_softmax
 from pyramidion_fairseq.functional.reference import pointer as reference_pointer
 from pyramidion_fairseq.generation import cuda_graphs, plain_generation
-from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE
+from pyramidion_fairseq.generation.encoder_output import COPY_SOURCE, POOLING_SLOTS
 from pyramidion_fairseq.models import PyramidionModel
 from pyramidion_fairseq.poolers import POOLERS
 from tests.helpers.generation import EQUAL, OPTIONS, RAGGED, STRATEGIES, assert_same, generate
@@ -67,6 +67,26 @@ def test_pointer_model_equals_explicit_distributions(tiny_model, exact_softmax, 
     slow = torch.autograd.grad(slow.log().gather(2, target).sum(), parameters, allow_unused=True)
     for a, b in zip(fast, slow):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", ["", "1:12,2:5"])
+@pytest.mark.parametrize(
+    "options, before",
+    [
+        ({}, 0),
+        ({"attention": "lsg", "lsg_global_tokens": 3}, 3),
+        ({"attention": "lsg", "lsg_global_tokens": 3, "lsg_no_global_to_decoder": True}, 0),
+    ],
+    ids=str,
+)
+def test_copied_tokens_are_those_of_the_vector_that_the_decoder_reads(tiny_model, options, before, schedule):
+    """Check that a token's slot in the copy source is that of the poolings, after ``before`` global tokens."""
+    encoded = tiny_model(pointer=True, pooling_schedule=schedule, **options).encoder(repetitive([40, 17, 9]), None)
+    slots = torch.arange(40).repeat(3, 1)
+    for pooled in encoded[POOLING_SLOTS]:
+        slots = pooled.gather(1, slots)
+    tokens = torch.arange(40) < torch.tensor([[40], [17], [9]])
+    assert torch.equal(CopySource(*encoded[COPY_SOURCE]).slots[tokens], before + slots[tokens])
 
 
 @pytest.mark.parametrize("pooler", sorted(set(POOLERS.names()) - set(EXACT)))
