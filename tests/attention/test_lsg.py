@@ -166,6 +166,12 @@ def test_only_the_used_global_embeddings_get_gradients(tiny_model, random_tokens
     assert used.tolist() == [True] * 3 + [False] * 509
 
 
+@pytest.mark.parametrize("options, std", [({}, 1), ({"no_scale_embedding": True}, 8**-0.5)], ids=str)
+def test_new_global_tokens_vary_as_much_as_scaled_token_embeddings(tiny_model, options, std):
+    model = tiny_model(attention="lsg", **options)
+    assert model.encoder.global_embeddings.weight.std().item() == pytest.approx(std, rel=0.05)  # of 512 x 8 values
+
+
 def test_global_tokens_get_the_dropout_of_token_embeddings(tiny_model, random_tokens):
     model = tiny_model(attention="lsg", lsg_global_tokens=3, dropout=0.5).train()
     embedded = model.encoder.embed(random_tokens([40, 40]), None, None)[:, :3]

@@ -61,6 +61,28 @@ def test_scores_of_successive_poolings_are_summed():
     assert _sum_of_scores(kept, before).tolist() == [[12, 28]]
 
 
+@pytest.mark.parametrize(
+    "options, replaced, before",
+    [
+        ({}, 0, 3),
+        ({"lsg_no_global_to_decoder": True}, 1, 1),
+        ({"lsg_no_global_to_decoder": True, "lsg_no_pool_with_global": True}, 0, 0),
+    ],
+    ids=str,
+)
+def test_scores_are_those_of_the_vectors_and_zero_for_global_tokens(
+    tiny_model, random_tokens, options, replaced, before
+):
+    """Check that ``before`` global tokens, of which one may replace the first vector, have a score of 0."""
+    model = tiny_model(**NUGGET, attention="lsg", lsg_global_tokens=3, pooling_schedule="2:7", **options)
+    pooled = []
+    model.encoder.poolings["2"].on_pooled = lambda scores, mask, result: pooled.append(result.scores)
+    out = model.encoder(random_tokens([40, 30]), None)
+    expected = torch.cat([torch.zeros(2, before), pooled[0][:, replaced:]], dim=1)
+    assert torch.equal(out["added_scores"][0], expected) and expected.any()
+    assert out["added_scores"][0].shape == out["encoder_padding_mask"][0].shape
+
+
 def test_every_scorer_gets_a_gradient(tiny_model, random_tokens):
     model = tiny_model(**NUGGET).train()
     for lengths in ([40, 30], [3, 2]):

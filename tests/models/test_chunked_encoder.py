@@ -9,7 +9,7 @@ from pyramidion_fairseq.scorers.linear import LinearScorer
 CASES = [
     {},
     {"pooler": "hard_topk"},
-    {"pooler": "nugget_topk", "scorer_activation": "none"},
+    {"pooler": "nugget_topk", "scorer_activation": "none", "pooling_schedule": "1:30,2:12,3:5"},
     {"pooler": "threshold_topk"},
     {"pooler": "mean_window"},
     {"scorer": "attention_sum"},
@@ -18,6 +18,7 @@ CASES = [
     {"pooling_schedule": "2:7", "encoder_learned_pos": True, "layernorm_embedding": True},
     {"pooling_schedule": "1:30,2:12,3:5", "encoder_normalize_before": True, "pointer": True},
     {"pegasus_positions": True},
+    {"max_source_positions": 20, "pooling_schedule": "2:7"},  # documents are longer than the table of positions
 ]
 
 
@@ -98,6 +99,29 @@ def test_backward_pass_of_chunks_repeats_the_dropout_of_the_forward_pass(tiny_mo
         parameter -= 2 * step
         slope = (above - loss()) / 2e-6
     assert float(slope) == pytest.approx(float(parameter.grad[3]), rel=1e-4) != 0
+
+
+def test_states_between_the_layers_are_those_of_whole_documents(tiny_model, random_tokens):
+    whole, chunked = tiny_model(), tiny_model()
+    chunked.encoder.read_in_chunks(8)
+    tokens = random_tokens([50, 37])
+    expected, found = (m.encoder(tokens, None, return_all_hiddens=True)["encoder_states"] for m in (whole, chunked))
+    close(found, expected)
+    assert [len(state) for state in found] == [50, 12, 5, 5]
+
+
+def test_observers_see_the_poolings_of_chunks(tiny_model, random_tokens):
+    tokens, seen = random_tokens([50, 37]), []
+    for chunk in (0, 8):
+        model = tiny_model()
+        model.encoder.read_in_chunks(chunk)
+        for pooling in model.encoder.poolings.values():
+            pooling.on_pooled = lambda scores, mask, pooled: seen.append((scores, mask, pooled.slot_of_token))
+        with torch.no_grad():
+            model.encoder(tokens)
+    assert len(seen) == 4
+    for found, expected in zip(seen[2:], seen[:2]):
+        close(found, expected)
 
 
 def test_layers_read_one_chunk_at_a_time(tiny_model, random_tokens):
