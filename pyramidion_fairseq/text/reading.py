@@ -23,6 +23,8 @@ MOST_BYTES = 64 << 20
 CR_ENDS = "its lines end in CR alone: convert the line ends to LF first (tr '\\r' '\\n')"
 #: Bytes at the start of a file that are checked to be text.
 SAMPLE_BYTES = 1 << 16
+#: Share of characters that are not UTF-8 above which a file is refused.
+MOST_INVALID = 0.1
 #: First bytes of a gzipped file.
 GZIP_MAGIC = b"\x1f\x8b"
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -44,8 +46,8 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
     Args:
         path: the file; "-" is standard input.
         kind: "text": one document per line; "document": the whole file is one document; "jsonl": one JSON object per
-            line; "auto": "jsonl" if the file starts with a brace, otherwise "text". "auto" refuses JSON arrays and
-            tables, "jsonl" JSON arrays.
+            line; "auto": "jsonl" if the file starts with a brace, otherwise "text", which is logged. "auto" refuses
+            JSON arrays and tables, "jsonl" JSON arrays.
         field: field of the JSON objects that contains the text.
         whole: whether "auto" means "document" instead of "text".
 
@@ -61,6 +63,8 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
             if kind == "auto":
                 brace = start.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"{")
                 kind = "jsonl" if brace else ("document" if whole else "text")
+                if kind == "text" and b"\n" in start.strip():
+                    logger.info(f"{name}: each line is a document; --input-format document reads the file as one")
             yield from _documents(stream, kind, field, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise PyramidionError(f"{name} is damaged: {error}") from None
@@ -93,6 +97,9 @@ def check_is_text(start: bytes, name: str) -> None:
     strange = len(start) - len(start.translate(None, _CONTROL))
     if start.startswith(_BINARY + _COMPRESSED) or 10 * strange > len(start):
         raise PyramidionError(f"{name} is not a text file (a PDF, archive or image?): extract its text first")
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(start)  # the last character may be incomplete
+    if text.count("\N{REPLACEMENT CHARACTER}") > MOST_INVALID * len(text):
+        raise PyramidionError(f"{name} is not UTF-8 text: convert it first (iconv -f ENCODING -t UTF-8)")
 
 
 def starts_as_array(text: str) -> bool:

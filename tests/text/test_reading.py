@@ -100,6 +100,33 @@ def test_binary_and_utf16_files_are_refused(read, content, message):
         read(content)
 
 
+def test_files_in_another_encoding_are_refused(read):
+    """Check texts in Cyrillic; one in French, of which nine in ten characters are ASCII, is read with a warning."""
+    russian = "Мы изучали действие препарата на больных."
+    assert read(russian.encode()) == [russian]
+    for encoding in ("cp1251", "koi8-r"):
+        with pytest.raises(PyramidionError, match="input is not UTF-8 text: convert it first"):
+            read(russian.encode(encoding))
+    reading.check_is_text(russian.encode()[:1], "a pipe that has one byte")
+    french = "La sant\u00e9 de chaque malade est suivie par un m\u00e9decin de l'h\u00f4pital. " * 10
+    assert read(french.encode("latin-1")) == ["".join(c if c.isascii() else "\ufffd" for c in french)]
+
+
+def test_reading_line_by_line_is_logged_unless_it_was_asked_for(read, caplog):
+    caplog.set_level("INFO", "pyramidion_fairseq")
+    hint = "each line is a document; --input-format document reads the file as one"
+    for content, kind, whole, count in [
+        (b"one\ntwo\n", "auto", False, 1),
+        (b"one\ntwo\n", "text", False, 0),
+        (b"one\ntwo\n", "auto", True, 0),
+        (b"one\n", "auto", False, 0),
+        (b'{"text": "one"}\n{"text": "two"}\n', "auto", False, 0),
+    ]:
+        caplog.clear()
+        read(content, kind, whole=whole)
+        assert caplog.text.count(hint) == count
+
+
 ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).encode()
 
 

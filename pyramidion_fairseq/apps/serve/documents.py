@@ -7,13 +7,10 @@ from typing import Any, Iterator
 
 from ...errors import PyramidionError
 from ...text import Document, json_records
-from ...text.reading import check_is_text, decode, starts_as_array, starts_as_table
+from ...text.reading import SAMPLE_BYTES, check_is_text, decode, starts_as_array, starts_as_table
 from ...text.tidying import tidy
 from ...text.words import find_words
 from .limits import Limits, Refusal
-
-#: Share of undecodable characters above which a file is not accepted as text.
-MOST_UNREADABLE = 0.1
 
 
 def read_text(content: bytes, name: str) -> str:
@@ -23,13 +20,10 @@ def read_text(content: bytes, name: str) -> str:
         Refusal: the bytes are not text but, for instance, a PDF, an archive or an image.
     """
     try:
-        check_is_text(content[: 1 << 16], name)
+        check_is_text(content[:SAMPLE_BYTES], name)
     except PyramidionError as error:
         raise Refusal(415, "not-text", _sentence(str(error))) from None
-    text = decode(content, name)
-    if text.count("\ufffd") > MOST_UNREADABLE * len(text):
-        raise Refusal(415, "not-text", _sentence(f"{name} is not UTF-8 text: extract its text, or save it as UTF-8"))
-    return text
+    return decode(content, name)
 
 
 def parse_documents(text: str, limits: Limits) -> list[Document]:
