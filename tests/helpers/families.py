@@ -27,7 +27,7 @@ KINDS = {
     "mbart": ("MBart", {"scale_embedding": True}, LANGUAGES),
     "mbart-50": ("MBart", {"scale_embedding": True}, LANGUAGES_50),
     "pegasus": ("Pegasus", {"scale_embedding": True, "activation_function": "relu"}, None),
-    "led": ("LED", {"attention_window": [32, 32]}, None),
+    "led": ("LED", {"attention_window": [32, 32], "scale_embedding": True}, None),  # which transformers does not read
     "bigbird_pegasus": ("BigBirdPegasus", {"attention_type": "original_full"}, None),
 }
 LENGTH = 64

@@ -28,6 +28,7 @@ class Led(Family):
             "max_source_positions": options.required(config, "max_encoder_position_embeddings"),
             "max_target_positions": options.required(config, "max_decoder_position_embeddings"),
         }
+        config = {**config, "scale_embedding": False}  # BART's setting, which transformers' LED does not read
         return options.common(config, self.title, {**lengths, **_window(config.get("attention_window"))})
 
 
