@@ -61,6 +61,8 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("layer_norm_eps", 1e-12) != 1e-5:
         raise PyramidionError(f"cannot convert a {kind} with layer_norm_eps={config.get('layer_norm_eps', 1e-12)}: "
                               "fairseq has 1e-5")  # fmt: skip
+    if config.get("pad_token_id", 1) != 1:  # transformers counts positions from the row after that of padding
+        raise PyramidionError(f"cannot convert a {kind} with pad_token_id={config['pad_token_id']}: fairseq has 1")
     activation = config.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise PyramidionError(f"cannot convert a {kind} with hidden_act={activation!r}")

@@ -205,6 +205,7 @@ def test_converted_fairseq_roberta_gives_the_same_logits(old, convert, tmp_path,
     [
         ({"model_type": "bert"}, "not a RoBERTa, CamemBERT or XLM-R: model_type is 'bert'"),
         ({"layer_norm_eps": 1e-12}, "layer_norm_eps=1e-12: fairseq has 1e-5"),
+        ({"pad_token_id": 0}, "pad_token_id=0: fairseq has 1"),
         ({"hidden_act": "silu"}, "hidden_act='silu'"),
         ({"position_embedding_type": "relative_key"}, "relative positions"),
     ],
