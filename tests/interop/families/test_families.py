@@ -11,6 +11,7 @@ from fairseq.sequence_generator import SequenceGenerator
 
 from pyramidion_fairseq.config import PyramidionConfig
 from pyramidion_fairseq.interop import dictionary_files
+from pyramidion_fairseq.interop.families.generation import read_generation
 from tests.helpers.bart import documents, load
 from tests.helpers.families import Forced, differences, encode, family_of
 
@@ -90,6 +91,9 @@ def test_exported_directory_generates_like_the_pretrained_model(transformers, ma
     if marker:
         assert symbols[ids[0 if model.config.pyramidion["prepend_bos"] else -1]] == marker
     assert ids.count(2) == 1
+    mask = tokenizer("hello world", return_special_tokens_mask=True)["special_tokens_mask"]
+    text = tokenizer("hello world", add_special_tokens=False)["input_ids"]
+    assert [token for token, special in zip(ids, mask, strict=True) if not special] == text
 
 
 def test_labels_of_the_tokenizer_equal_the_summaries_of_training(transformers, ours, convert):
@@ -104,6 +108,15 @@ def test_labels_of_the_tokenizer_equal_the_summaries_of_training(transformers, o
     first = [tokenizer.convert_tokens_to_ids(marker or "<s>")] if options["prepend_bos"] else []
     assert both["labels"] == [*first, *pieces, 2]
     assert both["input_ids"] == tokenizer("gamma")["input_ids"]
+
+
+def test_generation_lengths_are_lowered_to_the_models_maximum(tmp_path, caplog):
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps({"max_length": 500, "min_length": 300, "num_beams": 0}), encoding="utf-8")
+    assert read_generation(tmp_path, {}, 64) == {"max_len_b": 63, "min_len": 63}
+    assert "num_beams=0 of" in caplog.text
+    path.unlink()
+    assert read_generation(tmp_path, {"max_length": 22, "min_length": 5}, 64) == {"max_len_b": 20, "min_len": 4}
 
 
 @pytest.fixture
@@ -124,6 +137,20 @@ def test_long_pooled_model_encodes_a_document_alone_as_in_a_batch(pooled):
     assert encoded["encoder_out"][0].shape == (9, 2, 32)  # and the global token
     difference = encoded["encoder_out"][0][:, 1] - alone["encoder_out"][0][:, 0]
     assert difference.abs().max() < 1e-4
+
+
+def test_global_tokens_are_made_of_positions_from_the_first(pooled, kind):
+    """Check the first two: <s> at position 0, and <mask>, or the mean of all symbols, at position 64 of 1024."""
+    state, model = torch.load(pooled / "model.pt")["model"], load(pooled)
+    encoder, dictionary = model.encoder, model.encoder.dictionary
+    tokens = encoder.embed_scale * state["encoder.embed_tokens.weight"]
+    if kind == "pegasus":
+        positions = encoder.embed_positions.first_positions(65)[[0, 64]]
+    else:
+        positions = state["encoder.embed_positions.weight"][[2, 6]]  # 64 of them, after two unused rows
+    mask = tokens[dictionary.index("<mask>")] if "<mask>" in dictionary else tokens.mean(dim=0)
+    expected = positions + torch.stack([tokens[dictionary.bos()], mask])
+    torch.testing.assert_close(state["encoder.global_embeddings.weight"][:2], expected, rtol=0, atol=1e-5)
 
 
 def test_arguments_txt_builds_the_converted_model(pooled):
