@@ -130,14 +130,15 @@ def _read_rows(path: Path, shards: dict[str, Path]) -> dict[int, str]:
     summaries: dict[int, str] = {}
     with open(path, "rb") as file:
         for count, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                break
             try:
                 row = json.loads(line)
                 number, text, shard = row["index"], row["summary"], row.get("shard")
                 sound = type(number) is int and 0 <= number < 2**48 and isinstance(text, str)
             except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
                 sound = False
+            if not sound and not line.endswith(b"\n"):
+                logger.warning(f"{path}, line {count}: ignored an incomplete last line")
+                break
             if not sound or not isinstance(shard, (str, type(None))):
                 raise PyramidionError(
                     f"{path}, line {count}: not a row of pyramidion-summarize --format jsonl with index and summary"

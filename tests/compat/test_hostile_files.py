@@ -65,7 +65,8 @@ def test_strange_texts_are_summarised_and_do_not_change_others(model, tmp_path):
 
 
 def test_invalid_utf8_is_replaced_with_a_warning(model, tmp_path, capsys):
-    (tmp_path / "in").write_bytes(b"caf\xe9 \xff\xfe \xc0\x80 \xed\xa0\x80 text\n" + article(1).encode() + b"\n")
+    first = b"caf\xe9 \xff\xfe \xc0\x80 \xed\xa0\x80" + b" text" * 30
+    (tmp_path / "in").write_bytes(first + b"\n" + article(1).encode() + b"\n")
     summarize.main(["--checkpoint", str(model), *QUICK, "--input", str(tmp_path / "in"), "--output", "-"])
     captured = capsys.readouterr()
     assert "line 1: replaced invalid UTF-8" in captured.err and captured.out.count("\n") == 2

@@ -183,6 +183,13 @@ def test_chinese_text_without_spaces_gives_no_warning(log, caplog):
     assert read_summaries([log(chinese)]) == {0: "我们研究"} and not caplog.text
 
 
+def test_last_row_without_a_line_break_is_read_if_it_is_complete(log, caplog):
+    rows = '{"index": 0, "summary": "a"}\n{"index": 1, "summary": "b"}'
+    assert read_summaries([log(rows)]) == {0: "a", 1: "b"} and not caplog.text
+    assert read_summaries([log(rows[:-1])]) == {0: "a"}
+    assert "line 2: ignored an incomplete last line" in caplog.text
+
+
 def test_command_writes_summaries_to_a_file_or_standard_output(log, tmp_path, caplog, capsys):
     path, references = log(record(1, "one") + END), log("a\nb\n", "refs.txt")
     out = tmp_path / "out.txt"

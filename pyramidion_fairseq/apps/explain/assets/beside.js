@@ -3,12 +3,12 @@ function modelName({ model, lengths }) {
   return `${model.name}: ${lengths.map(({ tokens }) => count(tokens)).join(" → ")} vectors`;
 }
 
-/** Return the share of the first model's kept tokens that another keeps too; null if one has no pooling. */
+/** Return the share of the first model's kept words that another, which may have read fewer, keeps; null if one has none. */
 function keptByBoth(first, other) {
   const [one, two] = [first, other].map(({ stages }) => stages.filter(({ kind }) => kind !== "used").pop()?.weights);
   if (!one || !two) return null;
   const total = one.reduce((sum, weight) => sum + weight, 0);
-  return total > 0 ? one.reduce((sum, weight, i) => sum + Math.min(weight, two[i]), 0) / total : null;
+  return total > 0 ? one.reduce((sum, weight, i) => sum + Math.min(weight, two[i] ?? 0), 0) / total : null;
 }
 
 /** Return figures for the comparison of summaries. */
