@@ -12,7 +12,7 @@ from typing import Any, Iterator
 
 from ..errors import PyramidionError
 from ..text import Document
-from ..utils.files import is_written_into, write_text
+from ..utils.files import is_written_into
 from .common import (
     Parser,
     Progress,
@@ -26,6 +26,7 @@ from .common import (
     input_of,
     load,
     one_line_exit_and_log,
+    write_page,
 )
 
 logger = logging.getLogger("pyramidion_fairseq.cli.explain")  # also when run as __main__
@@ -94,12 +95,12 @@ def _explain(args: argparse.Namespace) -> None:
         explanations.append(_explanation(_load_other(args), document, args))
     if args.json:
         numbers = [explanation.to_dict() for explanation in explanations]
-        write_text(args.json, json.dumps(numbers if len(numbers) > 1 else numbers[0], ensure_ascii=False))
+        write_page(args.json, json.dumps(numbers if len(numbers) > 1 else numbers[0], ensure_ascii=False))
         logger.info(f"wrote {args.json}: the page's numbers")
     if args.output:
         from ..apps.explain.page import render, render_beside
 
-        write_text(args.output, render_beside(explanations) if len(explanations) > 1 else render(explanations[0]))
+        write_page(args.output, render_beside(explanations) if len(explanations) > 1 else render(explanations[0]))
         logger.info(f"wrote {args.output}: summary and sources of document {args.index} of {args.input}")
 
 
@@ -137,7 +138,7 @@ def _aggregate(args: argparse.Namespace) -> None:
         raise PyramidionError("--against and --against-schedule cannot be used with --aggregate")
     if args.index is not None:
         raise PyramidionError("--index cannot be used with --aggregate; use --limit N for the first N documents")
-    if not args.output or args.json:
+    if args.output in (None, "", "-") or args.json:
         raise PyramidionError(
             "--aggregate requires --output DIR, a folder for plots and tables, and cannot be used with --json"
         )

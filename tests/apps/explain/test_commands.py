@@ -116,6 +116,17 @@ def test_explain_prints_the_files_that_it_wrote(summarised, tmp_path, capsys):
     )
 
 
+def test_explain_writes_to_standard_output(summarised, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    summarised(article(3), "--json", "-", command=explain, output="page.html")
+    assert json.loads(capsys.readouterr().out)["summary"] and (tmp_path / "page.html").exists()
+    options = ["--input", "in", *QUICK, "--output", "-"]
+    for more in (["--json", "-"], ["--aggregate"]):
+        with pytest.raises(SystemExit):
+            explain.main([*options, *more])
+    assert sorted(os.listdir()) == ["in", "page.html"]
+
+
 def test_summarize_with_standard_streams_and_an_ensemble(summarised, trained_folder, monkeypatch, capsys):
     text = "\n".join(DOCUMENTS).encode()
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(text))}))
