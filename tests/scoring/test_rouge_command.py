@@ -31,7 +31,8 @@ def files(tmp_path, monkeypatch):
     for name, lines in contents.items():
         (tmp_path / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     (tmp_path / "empty.txt").write_text("\n")
-    (tmp_path / "latin1.txt").write_bytes("a\ncaf\xe9\n".encode("latin-1"))
+    (tmp_path / "latin1.txt").write_bytes("a long line\ncaf\xe9\n".encode("latin-1"))
+    (tmp_path / "cp1251.txt").write_bytes("Длинный\nтекст\n".encode("cp1251"))
     (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + "".join(t + "\r\n" for t in HYPOTHESES).encode())
     (tmp_path / "array.json").write_text(json.dumps(HYPOTHESES))
     (tmp_path / "lines.json").write_text("\ufeff" + json.dumps([{"summary": text} for text in HYPOTHESES], indent=1))
@@ -213,6 +214,7 @@ def test_summaries_equal_to_the_references_give_a_warning(files, caplog):
         (["test.target", "missing.txt"], "cannot read missing.txt: No such file"),
         (["test.target", "empty.txt"], "empty.txt is empty"),
         (["test.target", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
+        (["test.target", "cp1251.txt"], "cp1251.txt is not UTF-8 text: convert it first"),
         (["test.target", "generate.log"], "extract the summaries with pyramidion-summaries"),
         (["test.jsonl", "summaries.txt"], "test.jsonl is JSON lines: write one text per line instead"),
         (["test.target", "summaries.txt", "--more", "test.jsonl"], "test.jsonl is JSON lines"),
