@@ -30,7 +30,7 @@ def test_generation_equals_transformers(made, ours, model, beam, monkeypatch):
     theirs = made[1]
     dictionary = model.decoder.dictionary
     settings = json.loads((folder / "generation.json").read_text())
-    assert settings == {"beam": 2, "lenpen": 0.8, "max_len_b": 20, "no_repeat_ngram_size": 3}
+    assert settings == {"beam": 2, "lenpen": 0.8, "min_len": 1, "max_len_b": 20, "no_repeat_ngram_size": 3}
     tokens = documents([SHORT, 9, 12, 5], len(rows))
     prefix = None
     if model.options.prepend_bos:
@@ -110,13 +110,54 @@ def test_labels_of_the_tokenizer_equal_the_summaries_of_training(transformers, o
     assert both["input_ids"] == tokenizer("gamma")["input_ids"]
 
 
+#: transformers' defaults: one beam, and no minimum length.
+PLAIN = {"beam": 1, "lenpen": 1.0, "min_len": 1, "no_repeat_ngram_size": 0}
+
+
 def test_generation_lengths_are_lowered_to_the_models_maximum(tmp_path, caplog):
     path = tmp_path / "generation_config.json"
     path.write_text(json.dumps({"max_length": 500, "min_length": 300, "num_beams": 0}), encoding="utf-8")
-    assert read_generation(tmp_path, {}, 64) == {"max_len_b": 63, "min_len": 63}
+    assert read_generation(tmp_path, {}, 64) == {**PLAIN, "max_len_b": 63, "min_len": 63}
     assert "num_beams=0 of" in caplog.text
     path.unlink()
-    assert read_generation(tmp_path, {"max_length": 22, "min_length": 5}, 64) == {"max_len_b": 20, "min_len": 4}
+    expected = {**PLAIN, "max_len_b": 20, "min_len": 4}
+    assert read_generation(tmp_path, {"max_length": 22, "min_length": 5}, 64) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {}),
+        ({"max_length": 22}, {"max_len_b": 20}),
+        ({"max_length": 22, "min_length": 0, "num_beams": 4}, {"max_len_b": 20, "beam": 4}),
+        ({"max_length": 22, "max_new_tokens": 9}, {"max_len_b": 8}),
+        ({"min_length": 3, "min_new_tokens": 5}, {"min_len": 5}),
+        ({"max_new_tokens": None, "min_new_tokens": None, "num_beams": None}, {}),
+        ({"min_new_tokens": 99}, {"min_len": 63}),
+    ],
+)
+def test_generation_settings_that_are_not_given_are_those_of_transformers(tmp_path, config, expected):
+    assert read_generation(tmp_path, config, 64) == {**PLAIN, **expected}
+
+
+def test_limits_of_new_tokens_are_those_of_lengths(made, model, ours):
+    """Check that transformers counts one token less in new tokens, as ours assumes."""
+    theirs, rows = made[1], ours[1]
+    tokens = documents([SHORT, 9], len(rows))
+    limits = [{"min_new_tokens": 6, "max_new_tokens": 8}, {"min_length": 7, "max_length": 9}]
+    first, second = (
+        theirs.generate(**encode(theirs, tokens, rows), num_beams=1, no_repeat_ngram_size=0, **limit)
+        for limit in limits
+    )
+    assert torch.equal(first, second) and 8 <= first.size(1) <= 9
+    assert read_generation(ours[0] / "a", limits[0], 64) == read_generation(ours[0] / "a", limits[1], 64)
+
+
+def test_generation_settings_without_counterpart_are_named(tmp_path, caplog):
+    config = {"suppress_tokens": [3], "begin_suppress_tokens": [], "repetition_penalty": 1.2, "do_sample": False}
+    read_generation(tmp_path, config, 64)
+    assert "suppress_tokens=[3] of" in caplog.text and "repetition_penalty=1.2 of" in caplog.text
+    assert "begin_suppress_tokens" not in caplog.text and "do_sample" not in caplog.text
 
 
 @pytest.fixture
