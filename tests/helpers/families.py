@@ -44,9 +44,13 @@ def family_of(kind):
     return kind.replace("-50", "")
 
 
-def write_pieces(path, first):
-    """Write a sentencepiece model whose special pieces have a family's numbers; return its size."""
+def write_pieces(path, first, defined=()):
+    """Write a sentencepiece model whose special pieces have a family's numbers; return its size.
+
+    ``defined`` pieces have the first numbers that are left.
+    """
     numbers = dict(zip(("unk_id", "bos_id", "eos_id", "pad_id"), first))
+    numbers["user_defined_symbols"] = list(defined)
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(WORDS * 20), model_writer=model, vocab_size=34, minloglevel=2, **numbers
@@ -63,6 +67,9 @@ def write_tokenizer(kind, folder, rows):
     if kind.startswith("mbart"):
         languages = KINDS[kind][2]
         return write_pieces(folder / "sentencepiece.bpe.model", (0, 1, 2, -1)) + 1 + len(languages) + 1
+    if kind == "bigbird_pegasus":  # as in the published models, the numbers of pieces are rows
+        (folder / "tokenizer_config.json").write_text(json.dumps({"offset": 0}), encoding="utf-8")
+        return write_pieces(folder / "spiece.model", (6, 2, 1, 0), ("<unk_2>", "[CLS]", "[MASK]"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"offset": PEGASUS_OFFSET}), encoding="utf-8")
     return write_pieces(folder / "spiece.model", (2, -1, 1, 0)) + PEGASUS_OFFSET
 

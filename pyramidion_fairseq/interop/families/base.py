@@ -13,6 +13,7 @@ from torch import Tensor
 from ... import vocabularies
 from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
+from ...utils.files import read_json_if_there
 from .. import byte_level
 from ..bart.names import EMBEDDINGS, from_hugging_face
 from ..state_changes import TensorChange
@@ -47,6 +48,8 @@ class Family:
     takes_dictionary: ClassVar[bool] = True
     #: Whether generation_config.json is converted to generation.json.
     keeps_generation: ClassVar[bool] = True
+    #: ``decoder_start_token_id`` of all models of the family; None if it differs between them.
+    start_row: ClassVar[int | None] = 2
 
     @property
     def title(self) -> str:
@@ -84,7 +87,17 @@ class Family:
         return {}
 
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-        """Return options that depend on the symbols, for a Hugging Face directory."""
+        """Return options that depend on the symbols, for a Hugging Face directory.
+
+        Raises:
+            PyramidionError: generation starts from another symbol than in this package.
+        """
+        row = generation_start(folder, config)
+        if self.start_row is not None and row not in (None, self.start_row):
+            raise PyramidionError(
+                f"cannot convert a {self.title} with decoder_start_token_id={row!r:.20}: only {self.start_row} is "
+                "supported"
+            )
         return {}
 
     def check_options(self, given: Mapping[str, Any]) -> None:
@@ -145,6 +158,11 @@ class Family:
             state[name] = torch.cat([weight.new_zeros(missing, *weight.shape[1:]), weight])
         text = f"{missing} rows of zeros before the positions, which fairseq leaves for padding"
         return [TensorChange(names, "shifted", text)]
+
+
+def generation_start(folder: Path, config: Mapping[str, Any], key: str = "decoder_start_token_id") -> Any:
+    """Return a row from generation_config.json, or from config.json if it is not there; None if in neither."""
+    return read_json_if_there(folder / "generation_config.json").get(key, config.get(key))
 
 
 def reorder(state: dict[str, Tensor], rows: list[int]) -> TensorChange:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Mapping
 
 import torch
 from torch import Tensor
 
+from ...errors import PyramidionError
+from .. import byte_level
 from ..bart import options
 from ..state_changes import TensorChange
-from .pegasus import PRE_NORM, Pegasus
+from .base import Vocabulary, check_size, sentencepieces
+from .pegasus import PRE_NORM, Pegasus, specials_first
 
 #: Defaults of transformers, for fields missing in config.json, that differ from those of the other families.
 _DEFAULTS = {"activation_function": "gelu_new", "scale_embedding": True}
@@ -29,12 +33,23 @@ class BigBirdPegasus(Pegasus):
         (r"^(encoder|decoder)\.layernorm_embedding\.", r"\1.layer_norm."),  # despite its name, the last layer norm
     )
     offset = 0
+    start_row = 2
     first_rows = ("<pad>", "</s>", "<s>", "<mask_2>")
     padding_row = 0
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         self.check_type(config)
         return options.common({**_DEFAULTS, **config}, self.title, PRE_NORM)
+
+    def vocabulary(self, folder: Path, size: int, bpe: byte_level.Bpe | None, given: Path | None = None) -> Vocabulary:
+        """Return the symbols. In published models, each piece's number is its row; otherwise, rows are PEGASUS's."""
+        pieces = sentencepieces(given or folder)
+        if tuple(pieces[:3]) != self.first_rows[:3]:
+            return super().vocabulary(folder, size, bpe, given)
+        check_size(folder, len(pieces), size)
+        if "<unk>" not in pieces:
+            raise PyramidionError(f"the sentencepiece model of {folder} does not fit: it has no <unk>")
+        return specials_first(pieces)
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[TensorChange]:
         """Add zero biases to attention layers that have none."""

@@ -33,8 +33,8 @@ class Led(Family):
 
 
 def _window(given: Any) -> dict[str, int]:
-    """Return LSG's block size, for which a token attends at least to all tokens of the largest window."""
+    """Return LSG's block size, a power of two. A token attends at least to all tokens of the largest window."""
     windows = given if isinstance(given, list) else [given]
     sizes = [window // 2 for window in windows if isinstance(window, int)]
     block = max(sizes, default=0)
-    return {"lsg_block_size": block} if block >= 2 and block & (block - 1) == 0 else {}
+    return {"lsg_block_size": 1 << (block - 1).bit_length()} if block >= 2 else {}

@@ -10,7 +10,7 @@ from ...errors import PyramidionError
 from ...utils.files import read_json_if_there
 from .. import byte_level, dictionary_files
 from ..bart import options
-from .base import Family, Vocabulary, check_size, sentencepieces
+from .base import Family, Vocabulary, check_size, generation_start, sentencepieces
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ sw_KE ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"""
 LANGUAGES = _CODES.split()
 #: Those of mBART-50.
 LANGUAGES_50 = LANGUAGES + _MORE_CODES.split()
+#: ``src_lang`` of transformers' tokenizers where it is not given.
+_DEFAULT_LANGUAGE = "en_XX"
 #: Options in which mBART differs from BART.
 _PRE_NORM = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 
@@ -34,6 +36,7 @@ class MBart(Family):
     """
 
     model_type = "mbart"
+    start_row = None  # the summary's language
 
     def from_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         self.check_type(config)
@@ -100,19 +103,20 @@ class MBart(Family):
         return Vocabulary(symbols)
 
     def markers(self, folder: Path, config: Mapping[str, Any], symbols: list[str]) -> dict[str, Any]:
-        generation = read_json_if_there(folder / "generation_config.json")
         tokenizer = read_json_if_there(folder / "tokenizer_config.json")
         prepends = len([symbol for symbol in symbols if symbol in LANGUAGES_50]) == len(LANGUAGES_50)
         key = "forced_bos_token_id" if prepends else "decoder_start_token_id"
-        row = generation.get(key, config.get(key))
+        row = generation_start(folder, config, key)
         named = symbols[row] if isinstance(row, int) and 0 <= row < len(symbols) else None
         summary = named if named in LANGUAGES_50 else tokenizer.get("tgt_lang")
-        document = tokenizer.get("src_lang") or summary
-        return {
-            "prepend_bos": prepends,
-            "document_marker": document or summary or "",
-            "summary_marker": summary or document or "",
-        }
+        document = tokenizer.get("src_lang")
+        if not document:
+            document = _DEFAULT_LANGUAGE
+            logger.warning(
+                f"{folder} does not name the language of documents: {document}, as in transformers; set it with "
+                "--document-marker"
+            )
+        return {"prepend_bos": prepends, "document_marker": document, "summary_marker": summary or document}
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         for side in ("document", "summary"):

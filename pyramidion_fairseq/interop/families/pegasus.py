@@ -35,6 +35,7 @@ class Pegasus(Family):
 
     model_type = "pegasus"
     takes_dictionary = False
+    start_row = 0
     #: The symbols of the first rows, before ``<unk_2>`` and so on.
     first_rows = ("<s>", "</s>", "<mask_1>", "<mask_2>")
     #: The row of our padding.
@@ -56,13 +57,22 @@ class Pegasus(Family):
         theirs = [*self.first_rows, *(f"<unk_{n}>" for n in range(2, offset)), *pieces[2:]]
         check_size(folder, len(theirs), size)
         theirs[self.padding_row] = "<pad>"
-        dictionary_files.check_dictionary(theirs)
-        row = {symbol: number for number, symbol in enumerate(theirs)}
-        rest = [symbol for symbol in theirs if symbol not in dictionary_files.SPECIALS]
-        symbols = [*dictionary_files.SPECIALS, *rest]
-        return Vocabulary(symbols, [row[symbol] for symbol in symbols])
+        return specials_first(theirs)
 
     def complete(self, state: dict[str, Tensor], given: Mapping[str, Any]) -> list[TensorChange]:
         """Drop the tables of positions, which are computed."""
         names = tuple(name for name in POSITIONS if state.pop(name, None) is not None)
         return [TensorChange(names, "left out", "sinusoidal positions, which are computed")] if names else []
+
+
+def specials_first(theirs: list[str]) -> Vocabulary:
+    """Return a vocabulary whose special symbols come first, from the symbol of each row of the embedding.
+
+    Raises:
+        PyramidionError: the symbols cannot be those of a dictionary.
+    """
+    dictionary_files.check_dictionary(theirs)
+    row = {symbol: number for number, symbol in enumerate(theirs)}
+    rest = [symbol for symbol in theirs if symbol not in dictionary_files.SPECIALS]
+    symbols = [*dictionary_files.SPECIALS, *rest]
+    return Vocabulary(symbols, [row[symbol] for symbol in symbols])

@@ -12,9 +12,10 @@ from pyramidion_fairseq.checkpoints import load_checkpoint
 from pyramidion_fairseq.cli.convert import main
 from pyramidion_fairseq.interop import dictionary_files
 from pyramidion_fairseq.interop.families import TITLES
+from pyramidion_fairseq.interop.families.every import FAMILIES
 from pyramidion_fairseq.interop.families.mbart import LANGUAGES, LANGUAGES_50
 from tests.helpers.bart import documents, load
-from tests.helpers.families import FULL, KINDS, family_of, write_fairseq_mbart
+from tests.helpers.families import FULL, KINDS, family_of, write_fairseq_mbart, write_pieces
 
 
 @pytest.fixture
@@ -146,9 +147,53 @@ def test_pegasus_vocabulary_with_a_small_offset_is_refused(given, kind, tmp_path
     if "pegasus" not in kind:
         pytest.skip("the vocabulary has no offset")
     (given[0] / "tokenizer_config.json").write_text('{"offset": 2}')
+    write_pieces(given[0] / "spiece.model", (2, -1, 1, 0))
     assert "its offset is at least 3 (it is 2)" in refused(kind, given[0], tmp_path / "out")
     (given[0] / "spiece.model").unlink()
     assert "has no sentencepiece model" in refused(kind, given[0], tmp_path / "out")
+
+
+def test_bigbird_pegasus_may_have_the_rows_of_pegasus(tmp_path):
+    """Check a tokenizer with an offset, whose pieces follow unused rows."""
+    (tmp_path / "tokenizer_config.json").write_text('{"offset": 6}')
+    size = write_pieces(tmp_path / "spiece.model", (2, -1, 1, 0)) + 6
+    found = FAMILIES["bigbird_pegasus"].vocabulary(tmp_path, size, None)
+    assert found.symbols[:6] == ["<s>", "<pad>", "</s>", "<unk>", "<mask_2>", "<unk_2>"]
+    assert found.rows[:7] == [2, 0, 1, 8, 3, 4, 5] and sorted(found.rows) == list(range(size))
+
+
+def test_start_of_generation_from_another_symbol_is_refused(given, kind, tmp_path):
+    """Check BART's and LED's ``</s>``, PEGASUS's padding and BigBird-PEGASUS's ``<s>``."""
+    if kind.startswith("mbart"):
+        pytest.skip("the start is a language")
+    path = given[0] / "generation_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "decoder_start_token_id": 1}))
+    title = TITLES[kind][0]
+    start = 0 if kind == "pegasus" else 2
+    line = refused(kind, given[0], tmp_path / "out")
+    assert line == f"cannot convert a {title} with decoder_start_token_id=1: only {start} is supported"
+
+
+def test_language_of_documents_is_that_of_transformers_if_none_is_given(given, kind, convert, capfd):
+    if not kind.startswith("mbart"):
+        pytest.skip("no languages")
+    model = load(convert("mbart", given[0], *FULL))
+    assert model.options.document_marker == "en_XX"
+    assert model.options.summary_marker == ("fr_XX" if kind == "mbart-50" else "en_XX")
+    assert "does not name the language of documents: en_XX, as in transformers" in capfd.readouterr().err
+    (given[0] / "tokenizer_config.json").write_text('{"src_lang": "de_DE"}')
+    assert load(convert("mbart", given[0], *FULL)).options.document_marker == "de_DE"
+    assert "as in transformers" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("window", "block"), [(512, 256), ([512, 1024], 512), (100, 64), ([3000, 8], 2048), (2, None)]
+)
+def test_blocks_of_led_contain_half_its_largest_window(transformers, window, block):
+    config = transformers.LEDConfig().to_dict() | {"model_type": "led", "attention_window": window}
+    given = FAMILIES["led"].from_config(config)
+    assert given.get("lsg_block_size") == block
 
 
 @torch.no_grad()
