@@ -21,7 +21,7 @@ FORMATS = ("auto", "text", "document", "jsonl")
 MOST_BYTES = 64 << 20
 #: Message for a file of which :func:`ends_in_cr` is true.
 CR_ENDS = "its lines end in CR alone: convert the line ends to LF first (tr '\\r' '\\n')"
-#: Bytes at the start of a file that are checked to be text.
+#: Bytes at the start of a file that are checked to be text; fewer of a pipe, see :class:`_Sampled`.
 SAMPLE_BYTES = 1 << 16
 #: Share of characters that are not UTF-8 above which a file is refused.
 MOST_INVALID = 0.1
@@ -35,6 +35,7 @@ _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 # A JSON array of objects, strings or such arrays. Plain text may begin with "[1]", "[CLS]" or "[[File:".
 _ARRAY = re.compile(r'\s*(?:\[\s*)+(?:[{"]|\]\s*$)')
 _COLUMN = re.compile(r"[^\W\d][\w.-]{0,39}")
+_BLANK = codecs.BOM_UTF8 + b" \t\r\n"
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 
 
@@ -57,11 +58,12 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
     name = "standard input" if path == "-" else path
     try:
         with _open(path) as stream:
-            start = _peek(stream, name)
+            start = stream.peek(SAMPLE_BYTES)
+            check_is_text(start, name)
             if kind in ("auto", "jsonl"):
                 _refuse_other_formats(start, kind, field, name)
             if kind == "auto":
-                brace = start.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"{")
+                brace = start.lstrip(_BLANK).startswith(b"{")
                 kind = "jsonl" if brace else ("document" if whole else "text")
                 if kind == "text" and b"\n" in start.strip():
                     logger.info(f"{name}: each line is a document; --input-format document reads the file as one")
@@ -72,22 +74,43 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
         raise PyramidionError(f"cannot read {name}: {error.strerror or error}") from None
 
 
+class _Sampled(io.RawIOBase):
+    """A stream whose first read fills the buffer; of a pipe or terminal, until there is a line that is not blank."""
+
+    def __init__(self, stream: Any, waits: bool):
+        self.stream, self.waits, self.first = stream, waits, True
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read bytes into a buffer; return their number."""
+        start = self.stream.read1(len(buffer))
+        if self.first:
+            self.first, piece = False, start
+            while piece and not (self.waits and b"\n" in start.lstrip(_BLANK)):
+                piece = self.stream.read1(len(buffer) - len(start))
+                start += piece
+        buffer[: len(start)] = start
+        return len(start)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self.stream.close()
+        super().close()
+
+
 def _open(path: str) -> io.BufferedReader:
+    """Open a file, unpacked if it is gzipped; the first ``peek`` returns enough to judge the format by."""
     if path == "-" and sys.stdin is None:
         raise PyramidionError("standard input is closed: give a file with --input")
     raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed by the caller
+    stream, waits = raw, not raw.seekable()
     if raw.peek(2)[:2] == GZIP_MAGIC:
-        unpacked = gzip.GzipFile(fileobj=raw)
-        unpacked.myfileobj = raw  # closed with it
-        return io.BufferedReader(unpacked)
-    return raw
-
-
-def _peek(stream: io.BufferedReader, name: str) -> bytes:
-    """Return the first bytes of a stream; raise PyramidionError if they are not text."""
-    start = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
-    check_is_text(start, name)
-    return start
+        stream = gzip.GzipFile(fileobj=raw)
+        stream.myfileobj = raw  # closed with it
+    return io.BufferedReader(_Sampled(stream, waits), SAMPLE_BYTES)
 
 
 def check_is_text(start: bytes, name: str) -> None:

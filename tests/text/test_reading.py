@@ -1,11 +1,14 @@
 """Tests of reading documents from files of every kind, and of refusing other files with one line."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
 import lzma
 import os
+import threading
+import time
 
 import pytest
 
@@ -71,6 +74,54 @@ def test_dash_reads_standard_input(monkeypatch):
     stdin = type("Stdin", (), {"buffer": io.BufferedReader(io.BytesIO(b"one\ntwo\n"))})
     monkeypatch.setattr("sys.stdin", stdin)
     assert [document.sentences for document in read_documents("-")] == [("one\n",), ("two\n",)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_format_is_judged_by_the_start_of_a_file_however_long_its_first_line_is(read, pack):
+    rows = [{"text": "one"}, {"text": "two"}]
+    content = b"\n" * 20_000 + "\n".join(map(json.dumps, rows)).encode()
+    assert read(pack(content)) == ["one", "two"]
+    with pytest.raises(PyramidionError, match="is not a text file"):
+        read(pack(b"text " * 2_000 + bytes(50_000)))
+    long = b"word " * 100_000
+    assert read(pack(long + b"\n" + long)) == [long.decode() + "\n", long.decode()]
+
+
+@contextlib.contextmanager
+def _pipe(monkeypatch):
+    """Make standard input a pipe; yield the unbuffered stream that writes to it."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", closefd=False) as buffer, open(writer, "wb", 0) as stream:
+        monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": buffer}))
+        yield stream
+    os.close(reader)
+
+
+@pytest.mark.parametrize("pack, first", [(bytes, 1), (gzip.compress, 2)])
+def test_the_format_of_a_pipe_is_judged_by_its_first_line_that_is_not_blank(monkeypatch, pack, first):
+    content = pack(b'\n \n{"text": "one"}\n' + b'{"text": "two"}')
+    pieces = [content[:first], *(bytes([byte]) for byte in content[first:])]
+    with _pipe(monkeypatch) as stream:
+
+        def write_slowly():
+            for piece in pieces:
+                stream.write(piece)
+                time.sleep(0.001)
+            stream.close()
+
+        writer = threading.Thread(target=write_slowly)
+        writer.start()
+        assert next(read_documents("-")).sentences == ("one",)
+        writer.join()
+
+
+def test_a_line_of_a_pipe_is_read_before_the_next_one_is_written(monkeypatch):
+    with _pipe(monkeypatch) as stream:
+        stream.write(b"one\n")
+        documents = read_documents("-")
+        assert next(documents).sentences == ("one\n",)
+        stream.write(b"two\n")
+        assert next(documents).sentences == ("two\n",)
 
 
 def test_invalid_utf8_is_replaced_with_a_warning(read, caplog):
