@@ -54,6 +54,8 @@ class RougeSettings:
             raise PyramidionError(f"unknown tokenizer {self.tokenizer!r}; there are: {', '.join(TOKENIZERS)}")
         if self.tokenizer == "unicode" and self.backend != "rouge-score":
             raise PyramidionError(f"the tokenizer unicode requires the backend rouge-score, got {self.backend}")
+        if self.separator == "":
+            raise PyramidionError("the separator of sentences is empty: leave it out to split at punctuation")
         if self.samples < 1:
             raise PyramidionError(f"the bootstrap needs at least one sample, got {self.samples}")
         if not 0 <= self.seed < 2**32:

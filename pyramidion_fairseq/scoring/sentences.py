@@ -33,14 +33,15 @@ def split_sentences(text: str, separator: str | None = None, any_script: bool = 
 
     Args:
         text: text of one summary.
-        separator: split only at this text, such as ``<n>``, and remove it.
+        separator: split only at this text, such as ``<n>``, and remove it; a line break within a sentence becomes a
+            space.
         any_script: also split after the full stops, question and exclamation marks of other scripts.
 
     Returns:
         The sentences, stripped of white space and not empty.
     """
     if separator:
-        pieces = text.split(separator)
+        pieces = [" ".join(piece.split()) for piece in text.split(separator)]
     else:
         any_case = text == text.lower() and not _TOKENISED.search(text + " ")
         lines = re.split(r"[\r\n]+", text)

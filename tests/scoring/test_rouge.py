@@ -104,6 +104,16 @@ def test_document_scores_match_hand_computed_values():
     np.testing.assert_allclose(scores[:, F1], [100, 80, 50, 100])  # Lsum ignores the order of sentences
 
 
+@pytest.mark.parametrize("tokenizer", ["rouge-score", "unicode"])
+def test_line_breaks_do_not_end_sentences_if_there_is_a_separator(tokenizer):
+    settings = RougeSettings(separator="<n>", tokenizer=tokenizer)
+    texts = "a b c\nd e f<n>g h i", "d e f a b c<n>g h i"
+    (scores,) = document_scores(*([text] for text in texts), settings)
+    (expected,) = document_scores(*([text.replace("\n", " ")] for text in texts), settings)
+    np.testing.assert_array_equal(scores, expected)
+    assert scores[3, 2] == pytest.approx(200 / 3)
+
+
 def test_text_after_an_angle_bracket_counts_and_empty_texts_score_0():
     scores = document_scores(["<unk> one < two > three", "", "a", "..."], ["one two three", "a", "", "a"])
     np.testing.assert_allclose(scores[0, 0], [100, 75, 600 / 7])
@@ -188,6 +198,8 @@ def test_rouge_scores_and_settings_refuse_invalid_arguments():
     for wrong in ({"samples": 0}, {"seed": -1}):
         with pytest.raises(PyramidionError, match="the bootstrap"):
             RougeSettings(**wrong)
+    with pytest.raises(PyramidionError, match="the separator of sentences is empty: leave it out"):
+        RougeSettings(separator="")
 
 
 def scorer_of_fairseq(*chosen):

@@ -53,6 +53,7 @@ def test_split_sentences_of_tokenised_and_written_text(name):
 
 def test_split_sentences_splits_only_at_a_given_separator_and_drops_it():
     assert split_sentences("One. Two.<n>Three. <n> ", "<n>") == ["One. Two.", "Three."]
+    assert split_sentences("one\r\n\ntwo <n>three\n", "<n>") == ["one two", "three"]
 
 
 @pytest.mark.parametrize("name", CASES)
