@@ -164,6 +164,9 @@ def _payload(explanation: Explanation) -> dict[str, Any]:
     document, size = data["document"], len(explanation.document.words) - unlisted
     document["words"], document["space_after"] = document["words"][:size], document["space_after"][:size]
     document["sentences"] = [[start, min(end, size)] for start, end in document["sentences"] if start < size]
+    document["sections"] = [
+        {**section, "end": min(section["end"], size)} for section in document["sections"] if section["start"] < size
+    ]
     for stage in data["stages"]:
         stage["weights"] = _shorten(stage["weights"][:size])
     summary = data["summary"]

@@ -105,6 +105,17 @@ def test_unread_words_are_listed_up_to_a_limit():
     assert data["document"]["sentences"] == [[0, 200 + UNREAD_LISTED]]
 
 
+def test_data_of_a_page_without_all_words_can_be_rendered_again():
+    long = explain_text("word " * (UNREAD_LISTED + 500), "word", truncated=UNREAD_LISTED + 300)
+    sections = Section("one", 0, 100), Section("two", 100, UNREAD_LISTED + 300), Section("three", 2_300, 2_500)
+    (data,) = data_of(render(replace(long, document=replace(long.document, sections=sections))))
+    del data["unlisted"]  # as the page saves it
+    again = Explanation.from_dict(data)
+    assert again.document.sections == (Section("one", 0, 100), Section("two", 100, UNREAD_LISTED + 200))
+    (shown,) = data_of(render(again))
+    assert shown == {**data, "unlisted": 0}
+
+
 def test_render_beside_shows_several_models_of_one_document(explanation):
     other = replace(explanation, model=replace(explanation.model, name="another"))
     page = render_beside([explanation, other])
