@@ -175,8 +175,7 @@ def _aggregate_documents(documents: Iterator[Document], args: argparse.Namespace
         if summary.provenance is not None:
             aggregate.add(summary.provenance, index)
     progress.tell()
-    aggregate.write(args.output)
-    logger.info(f"wrote {', '.join(sorted(os.listdir(args.output)))} to {args.output}")
+    logger.info(f"wrote {', '.join(aggregate.write(args.output))} to {args.output}")
 
 
 if __name__ == "__main__":

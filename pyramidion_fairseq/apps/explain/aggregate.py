@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from .record import ModelRecord, Provenance
 
 #: Number of equal parts of a document, and of the range of weights.
 BINS = 20
+#: The files that :meth:`Aggregate.write` writes, the last one only if there are sections.
+OUTPUTS = (
+    "positions.csv", "sections.csv", "weights.csv", "sentences.csv", "positions.png", "weights.png", "sections.png",
+)  # fmt: skip
 LEAD, RANDOM, USED = "lead", "random", "used by the summary"
 
 
@@ -80,8 +85,13 @@ class Aggregate:
         self._add_parts(provenance, rows, self.documents if index is None else index)
         self.documents += 1
 
-    def write(self, folder: str) -> None:
+    def write(self, folder: str) -> list[str]:
         """Write ``positions``, ``sections``, ``weights`` and ``sentences`` as CSV, and plot the first three as PNG.
+
+        Files of these names are removed first. There is no plot of sections if no document has any.
+
+        Returns:
+            The names of the files, sorted.
 
         Raises:
             PyramidionError: there are no documents, or matplotlib is missing; in this case the tables are written.
@@ -94,14 +104,19 @@ class Aggregate:
             "weights": self.weight_table(),
             "sentences": self.sentences,
         }
+        paths = {name: os.path.join(folder, name) for name in OUTPUTS}
+        for path in paths.values():  # also symbolic links, so that their targets are not written
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
         for name, rows in tables.items():
-            _write_table(_output_path(folder, f"{name}.csv"), rows)
+            _write_table(paths[f"{name}.csv"], rows)
         from .plots import plot_positions, plot_sections, plot_weights
 
-        plot_positions(tables["positions"], self.documents, _output_path(folder, "positions.png"))
-        plot_weights(tables["weights"], _output_path(folder, "weights.png"))
+        plot_positions(tables["positions"], self.documents, paths["positions.png"])
+        plot_weights(tables["weights"], paths["weights.png"])
         if tables["sections"]:
-            plot_sections(tables["sections"], _output_path(folder, "sections.png"))
+            plot_sections(tables["sections"], paths["sections.png"])
+        return sorted(name for name, path in paths.items() if os.path.exists(path))
 
     def position_table(self) -> list[dict[str, Any]]:
         """Return for each of :data:`BINS` equal parts of the documents the share of the kept tokens in it."""
@@ -243,14 +258,6 @@ def share_by_position(shares: Tensor) -> Tensor:
 
 def _normalised(weights: Tensor) -> Tensor:
     return weights.double() / weights.double().sum().clamp(min=torch.finfo(torch.double).tiny)
-
-
-def _output_path(folder: str, name: str) -> str:
-    """Return the path of an output file; an existing symbolic link is removed, so that its target is not written."""
-    path = os.path.join(folder, name)
-    if os.path.islink(path):
-        os.unlink(path)
-    return path
 
 
 def _write_table(path: str, rows: Sequence[dict[str, object]]) -> None:

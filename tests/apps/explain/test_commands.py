@@ -300,6 +300,21 @@ def test_explain_aggregate_writes_plots_and_tables(summarised, tmp_path):
     assert {row["document"] for row in rows} == {"0", "2", "3"}  # document 1 is blank
 
 
+def test_explain_aggregate_removes_the_plot_of_an_earlier_run_and_lists_only_its_own_files(
+    summarised, tmp_path, capsys
+):
+    record = {"article_text": SENTENCES, "section_names": ["A", "B"], "sections": [SENTENCES[:2], SENTENCES[2:]]}
+    summarised(json.dumps(record), "--aggregate", command=explain, output="plots")
+    files = ["positions.csv", "positions.png", "sections.csv", "sections.png", "sentences.csv"]
+    files += ["weights.csv", "weights.png"]
+    assert f"wrote {', '.join(files)} to" in capsys.readouterr().err
+    (tmp_path / "plots" / "mine.txt").write_text("precious")
+    folder = summarised(article(3), "--aggregate", "--overwrite", command=explain, output="plots")
+    files.remove("sections.png")
+    assert f"wrote {', '.join(files)} to" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == {*files, "mine.txt"}
+
+
 @pytest.mark.parametrize(
     "content, options, message",
     [
