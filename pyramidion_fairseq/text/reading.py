@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Iterator
 
 from ..errors import PyramidionError
 from .documents import TEXT_FIELDS, Document
-from .json_records import parse_record
+from .json_records import describe, parse_record
 
 logger = logging.getLogger(__name__)
 
@@ -217,8 +217,8 @@ def decode(content: bytes, where: str) -> str:
 def _record(text: str, field: str | None, where: str) -> Document:
     try:
         record = parse_record(text)
-    except (ValueError, RecursionError):
-        raise PyramidionError(f"{where} is not JSON; for plain text use --input-format text") from None
+    except (ValueError, RecursionError) as error:
+        raise PyramidionError(f"{where} {describe(error)}; for plain text use --input-format text") from None
     try:
         return Document.from_record(record, field)
     except PyramidionError as error:
