@@ -23,7 +23,7 @@ from ...errors import PyramidionError, one_line
 from ...pretrained import DEFAULT
 from ...text import Document
 from ...text.documents import ID_FIELDS
-from ...text.json_records import parse_record
+from ...text.json_records import describe, parse_record
 
 
 class Summaries:
@@ -67,8 +67,8 @@ class Summaries:
             batch: columns of equal length, including the text.
 
         Returns:
-            The columns with ids, and ``summary`` (text), ``score`` (float64, NaN for missing scores), ``tokens``
-            (int64) and ``error`` (text, "" for success).
+            The columns with ids (texts or integers, None for others), and ``summary`` (text), ``score`` (float64, NaN
+            for missing scores), ``tokens`` (int64) and ``error`` (text, "" for success).
         """
         count = len(next(iter(batch.values()), ()))
         documents: dict[int, Document] = {}
@@ -78,7 +78,7 @@ class Summaries:
             try:
                 row = self._row({name: plain(column[index]) for name, column in batch.items()})
                 for name in ID_FIELDS:
-                    ids[name][index] = row.get(name)
+                    ids[name][index] = _identifier(row.get(name))
                 documents[index] = Document.from_record(row, self.field)
             except PyramidionError as error:
                 errors[index] = one_line(error)
@@ -100,10 +100,14 @@ class Summaries:
         """Return the fields of a row, or of its line of JSON; raise PyramidionError if that is not a JSON object."""
         if not self.json_lines:
             return row
+        if row.get("text") is None:
+            raise PyramidionError("field text is null" if "text" in row else "there is no column text")
         try:
             found = parse_record(row["text"])
-        except (ValueError, RecursionError):
-            raise PyramidionError("not JSON") from None
+        except TypeError:
+            raise PyramidionError(f"not a line of JSON but {type(row['text']).__name__}") from None
+        except (ValueError, RecursionError) as error:
+            raise PyramidionError(describe(error).removeprefix("is ")) from None
         if not isinstance(found, dict):
             raise PyramidionError(f"not a JSON object but {type(found).__name__}")
         return found
@@ -116,6 +120,16 @@ class Summaries:
             if len(documents) == 1:
                 return [error]
         return [outcome for document in documents for outcome in self._summarise([document])]
+
+
+def _identifier(value: Any) -> str | int | None:
+    """Return an id if it is text or an integer, as for :attr:`Document.article_id`, otherwise None.
+
+    A whole float is an integer: a column of integers with a null has become one of floats.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (str, int)) else None
 
 
 def _column(values: list[Any]) -> np.ndarray:

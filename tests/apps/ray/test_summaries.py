@@ -62,6 +62,31 @@ def test_invalid_json_lines_get_an_error_in_their_own_row(summaries, monkeypatch
     assert found["id"].tolist() == [7] and found["id"].dtype == np.int64
 
 
+def test_null_cells_get_an_error_in_their_own_row(summaries, monkeypatch):
+    monkeypatch.setattr(summaries, "json_lines", True)
+    line = json.dumps({"document": article(2)})
+    errors = summaries(columns(text=[None, line, float("nan"), 3]))["error"]
+    assert list(errors) == ["field text is null", "", "field text is null", "not a line of JSON but int"]
+    assert list(summaries(columns(document=[line]))["error"]) == ["there is no column text"]
+
+
+def test_ids_are_texts_or_integers_as_those_of_documents(summaries, monkeypatch):
+    """Check an id that occurs twice, and others that are neither; integers are floats if one of them is null."""
+    found = summaries({"id": np.array([1, float("nan"), 3]), "text": np.array(["a", "b", "c"], object)})
+    assert list(found["id"]) == ["1", None, "3"]
+    monkeypatch.setattr(summaries, "json_lines", True)
+    starts = [
+        '{"id": 1, "id": 2',
+        '{"id": [1, 2]',
+        '{"id": {"$oid": "x"}',
+        '{"id": 1.5',
+        '{"article_id": "a", "id": 7',
+    ]
+    found = summaries(columns(text=[start + ', "text": "word"}' for start in starts]))
+    assert list(found["id"]) == [None, None, None, None, "7"] and list(found["error"]) == [""] * 5
+    assert list(found["article_id"]) == [None, None, None, None, "a"]
+
+
 def test_plain_converts_cells_to_json_values():
     cells = [np.array(["a", "b"], object), np.float64("nan"), np.int64(3), "x", None, np.array([np.array(["a"])])]
     assert [plain(cell) for cell in cells] == [["a", "b"], None, 3, "x", None, [["a"]]]
