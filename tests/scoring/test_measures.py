@@ -100,7 +100,7 @@ def test_means_skip_undefined_values_and_signature_names_the_settings():
     assert list(written) == list(MEASURES)
     assert written["unsupported_names_share"] == {"mean": None, "low": None, "high": None, "documents": 0}
     assert scores.signature == (
-        "more|tok:rouge-score|case:lower|stem:no|sent:auto.1|facts:1|n:3|samples:200|seed:3|"
+        "more|tok:rouge-score|case:lower|stem:no|sent:auto.1|facts:2|n:3|samples:200|seed:3|"
         f"version:pyramidion-{__version__}"
     )
     other = measure_scores(documents, {"s": summaries}, RougeSettings(tokenizer="unicode", separator="|"))["s"]

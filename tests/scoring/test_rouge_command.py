@@ -143,7 +143,7 @@ def test_more_adds_measures_of_every_system_and_their_comparison(files, capsys):
     main(["test.target", "summaries.txt", "--more", "test.source", "--against", "other.txt", "--json", "more.json"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[lines.index("") - 1].startswith("rouge|stem:yes|")
-    assert lines[-1].startswith("more|tok:rouge-score|case:lower|stem:no|sent:auto.1|facts:1|n:2|samples:1000|seed:1|")
+    assert lines[-1].startswith("more|tok:rouge-score|case:lower|stem:no|sent:auto.1|facts:2|n:2|samples:1000|seed:1|")
     table = cells(lines)
     assert table["2 documents"] == ["test.target", "summaries.txt", "other.txt"]
     assert table["density, words"] == ["3.90 [1.80, 6.00]", "3.00 [3.00, 3.00]", "0.25 [0.00, 0.50]"]
