@@ -97,8 +97,9 @@ def _is_object(text: str) -> bool:
 
 
 def write_lines(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
-    """Write one text per line with :func:`write_text`."""
-    write_text(path, "".join(f"{without_line_breaks(text)}\n" for text in texts))
+    """Write one text per line with :func:`write_text`; lone surrogates, which JSON may contain, become escapes."""
+    content = "".join(f"{without_line_breaks(text)}\n" for text in texts)
+    write_text(path, content.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def check_roles(references: str | os.PathLike[str], hypotheses: str | os.PathLike[str]) -> None:

@@ -190,6 +190,14 @@ def test_last_row_without_a_line_break_is_read_if_it_is_complete(log, caplog):
     assert "line 2: ignored an incomplete last line" in caplog.text
 
 
+def test_half_of_a_surrogate_pair_in_a_row_is_written_as_an_escape(log, tmp_path, capsys):
+    path, out = log('{"index": 0, "summary": "a \\ud800 b"}\n', "rows.jsonl"), tmp_path / "out.txt"
+    main([str(path), "--output", str(out), "--expected", "1"])
+    assert out.read_text(encoding="utf-8") == "a \\ud800 b\n"
+    main([str(path), "--output", "-", "--expected", "1"])
+    assert capsys.readouterr().out.startswith("a ")
+
+
 def test_command_writes_summaries_to_a_file_or_standard_output(log, tmp_path, caplog, capsys):
     path, references = log(record(1, "one") + END), log("a\nb\n", "refs.txt")
     out = tmp_path / "out.txt"
