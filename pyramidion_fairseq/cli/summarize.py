@@ -85,8 +85,11 @@ def main(argv: list[str] | None = None) -> None:
         ids: deque[str | int | None] = deque()
         with_ids = _note_ids(documents, ids)
         summaries = hub.summarize_stream(with_ids, args.sources, progress=progress, **generation_of(args))
-        summaries = chain(list(islice(summaries, 1)), summaries)  # summarise before the old file is replaced
+        first = list(islice(summaries, 1))  # summarise before the old file is replaced
+        summaries = chain(first, summaries)
         if args.resume and os.path.exists(args.output):
+            if not done and args.format == "text":
+                _refuse_other_text(args.output, first[0].text if first else "")
             os.truncate(args.output, end)  # drop an incomplete last line
         with open_output(args.output, args.resume) as output:
             for number, summary in enumerate(summaries, start=done):
@@ -102,6 +105,8 @@ def _check_options(args: argparse.Namespace) -> None:
         parse_shard(args.shard)
         if args.format != "jsonl":
             raise PyramidionError("--shard requires --format jsonl, whose index is needed to join the shards")
+    if args.resume and args.overwrite:
+        raise PyramidionError("--resume continues the output and --overwrite replaces it: give one of them")
     if args.resume and (args.format == "html" or args.output == "-" or is_written_into(args.output)):
         raise PyramidionError("--resume requires --output FILE, not a pipe or device, and --format text or jsonl")
     instead = "use --overwrite, or --resume to continue it"
@@ -201,6 +206,18 @@ def _finished_lines(args: argparse.Namespace, shard: Shard) -> tuple[int, int, b
             if line.endswith(b"\n"):
                 lines, end, last = lines + 1, end + len(line), line
     return lines, end, last
+
+
+def _refuse_other_text(path: str, summary: str) -> None:
+    """Raise PyramidionError if a file without a complete line is not the start of the first summary."""
+    line = f"{summary}\n".encode("utf-8", "backslashreplace")
+    with open(path, "rb") as file:
+        start = file.read(len(line))
+    if not line.startswith(start) or os.path.getsize(path) > len(line):
+        raise PyramidionError(
+            f"{path} does not begin with the summary of the first document: give the same options as in the first "
+            "run, or use --overwrite to replace it"
+        )
 
 
 if __name__ == "__main__":

@@ -202,13 +202,26 @@ def test_resume_continues_an_interrupted_output(summarised, expected, tmp_path):
     whole = summarised("\n".join(DOCUMENTS)).read_text()
     lines = whole.splitlines(keepends=True)
     for kept in (0, 2, 4, 5):
-        (tmp_path / "out").write_text("".join(lines[:kept]) + ("half a li" if kept < 5 else ""))
-        assert summarised(None, "--resume").read_text() == whole
+        for half in ("", lines[kept][:9], lines[kept][:-1]) if kept < 5 else ("",):
+            (tmp_path / "out").write_text("".join(lines[:kept]) + half)
+            assert summarised(None, "--resume").read_text() == whole
+    (tmp_path / "out").write_text("".join(lines[:2]) + "half a li")
+    assert summarised(None, "--resume").read_text() == whole
     (tmp_path / "out").unlink()
     assert summarised(None, "--resume").read_text() == whole
     (tmp_path / "out").write_text("x\n" * 9)
     with pytest.raises(SystemExit, match=r"9 summaries, but .* has fewer documents: give the same --input"):
         summarised(None, "--resume")
+
+
+def test_resume_refuses_a_single_line_that_is_no_summary_of_the_first_document(summarised, tmp_path):
+    for content, written in ((article(3), "precious"), ("", "precious"), (article(3), "x" * 9999)):
+        (tmp_path / "out").write_text(written)
+        with pytest.raises(
+            SystemExit, match=r"out does not begin with the summary of the first document: .*overwrite"
+        ):
+            summarised(content, "--resume")
+        assert (tmp_path / "out").read_text() == written
 
 
 @pytest.mark.parametrize(
@@ -321,6 +334,7 @@ def test_explain_aggregate_removes_the_plot_of_an_earlier_run_and_lists_only_its
         (b"\x89PNG" + bytes(1000), [], "is not a text file"),
         ("x\n", ["--sources"], "--sources requires --format jsonl"),
         ("x\n", ["--resume", "--format", "html"], "--resume requires"),
+        ("x\n", ["--resume", "--overwrite"], "--resume continues the output and --overwrite replaces it: give one"),
         ("x\n", ["--device", "nonsense"], "--device nonsense"),
         ("x\n", ["--dtype", "float16"], "dtype float16 is for GPUs"),
         ("x\n", ["--beam", "0"], "beam and max_len_b must be at least 1"),
