@@ -53,7 +53,8 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
         whole: whether "auto" means "document" instead of "text".
 
     Raises:
-        PyramidionError: the file cannot be read or is not text, or a line is not a document.
+        PyramidionError: the file cannot be read or is not text, a line is not a document, or ``field`` is given for
+            plain text.
     """
     name = "standard input" if path == "-" else path
     try:
@@ -67,6 +68,8 @@ def read_documents(path: str, kind: str = "auto", field: str | None = None, whol
                 kind = "jsonl" if brace else ("document" if whole else "text")
                 if kind == "text" and b"\n" in start.strip():
                     logger.info(f"{name}: each line is a document; --input-format document reads the file as one")
+            if field is not None and kind != "jsonl" and start.strip(_BLANK):
+                raise PyramidionError(f"--field requires JSON lines, but {name} is read as plain text: leave it out")
             yield from _documents(stream, kind, field, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise PyramidionError(f"{name} is damaged: {error}") from None

@@ -178,6 +178,14 @@ def test_reading_line_by_line_is_logged_unless_it_was_asked_for(read, caplog):
         assert caplog.text.count(hint) == count
 
 
+@pytest.mark.parametrize("kind", ["auto", "text", "document"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_field_is_refused_for_plain_text(read, kind, whole):
+    with pytest.raises(PyramidionError, match=r"--field requires JSON lines, but .*input is read as plain text"):
+        read(b"one\ntwo\n", kind, "body", whole=whole)
+    assert read(b"", "auto", "body") == [] and read(b'\n{"body": "one"}', "auto", "body", whole=whole) == ["one"]
+
+
 ARRAY = json.dumps([{"article": "first"}, {"article": "second"}], indent=1).encode()
 
 
