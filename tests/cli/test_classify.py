@@ -8,7 +8,8 @@ from argparse import Namespace
 
 import pytest
 import torch
-from fairseq.data import Dictionary
+from fairseq.data import ConcatSentencesDataset, Dictionary, ListDataset, PrependTokenDataset
+from fairseq.data.shorten_dataset import maybe_shorten_dataset
 
 from pyramidion_fairseq import class_labels
 from pyramidion_fairseq.apps.classify.classifier import Classifier
@@ -120,7 +121,27 @@ def test_classify_reads_standard_input(saved, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_pairs_are_encoded_and_truncated_as_in_training(classify, saved):
+@pytest.mark.parametrize("method", ["truncate", "none"])
+def test_long_texts_are_cut_as_in_training_with_shorten_method(tmp_path, method):
+    """Check against fairseq's datasets: ``truncate`` cuts the last ``</s>`` off, and the second text first."""
+    checkpoint, _ = write_classifier(tmp_path, task={"shorten_method": method}, **POOLED)
+    classifier = load_classifier(str(checkpoint), device="cpu")
+    long, short = " ".join(WORDS * 5), "delta mu"
+    for texts in ((short,), (long,), (short, short), (long, short), (short, long), (long, long)):
+        sides = [ListDataset([torch.tensor([*ids(text), 2])], [len(text.split()) + 1]) for text in texts]
+        sides = [PrependTokenDataset(side, token) for side, token in zip(sides, (0, 2))]
+        dataset = ConcatSentencesDataset(*sides) if len(sides) == 2 else sides[0]
+        dataset = maybe_shorten_dataset(dataset, "train", "", method, 64, 1)
+        documents = tuple(Document.from_text(text) for text in texts)
+        encoded = classifier.read(documents if len(texts) == 2 else documents[0])
+        total = sum(len(text.split()) + 2 for text in texts)
+        assert encoded.cut == (total > 64) and len(encoded.token_words) == len(encoded.tokens) == min(total, 64)
+        assert (encoded.tokens == dataset[0].tolist()) == (method == "truncate" or total <= 64)
+        read = len({word for word in encoded.token_words if word >= 0})
+        assert read + sum(encoded.unread) == sum(len(text.split()) for text in texts)
+
+
+def test_pairs_are_encoded_as_in_training_and_share_the_positions(classify, saved):
     rows = [{"text": "alpha beta gamma", "title": "delta mu"}]
     (row,) = map(json.loads, classify("--second-field", "title", "--format", "jsonl", rows=rows))
     shares = expected(saved[1], "alpha beta gamma", "delta mu")

@@ -76,6 +76,8 @@ class Classifier:
         labels: names of the classes; None for regression.
         tokenizer: tokenizer of the model.
         init_token, separator_token: ids of the tokens before the first and the second text, or None.
+        cuts_end: whether to keep only the first tokens of long documents, without the last ``</s>`` and possibly
+            without the second text, as in training with fairseq's ``--shorten-method truncate``.
     """
 
     def __init__(
@@ -86,9 +88,10 @@ class Classifier:
         tokenizer: Tokenizer,
         init_token: int | None,
         separator_token: int | None,
+        cuts_end: bool = False,
     ):
         self.model, self.head, self.labels, self.tokenizer = model, head, labels, tokenizer
-        self.init_token, self.separator_token = init_token, separator_token
+        self.init_token, self.separator_token, self.cuts_end = init_token, separator_token, cuts_end
         self.dictionary = model.encoder.dictionary
 
     def classify(
@@ -139,36 +142,44 @@ class Classifier:
             yield from (found.get(index, nothing) for index in range(len(inputs)))
 
     def read(self, document: Document | tuple[Document, Document]) -> EncodedDocument:
-        """Tokenize a document as in training: ``<s> first </s>``, or ``<s> first </s> </s> second </s>`` for a pair.
+        """Tokenize a document: ``<s> first </s>``, or ``<s> first </s> </s> second </s>`` for a pair.
 
-        Longer texts are truncated. If both texts of a pair exceed half of the positions, each of them gets half.
+        Longer texts are truncated; ``</s>`` is kept. If both texts of a pair exceed half of the positions, each of
+        them gets half. With ``cuts_end``, the whole is truncated instead.
         """
         first, second = document if isinstance(document, tuple) else (document, None)
         eos, most = self.dictionary.eos(), self.model.max_positions()
         texts = [first] if second is None else [first, second]
         given = [split_document(text, 8 * most) for text in texts]
         parts = [self.tokenizer.encode(text.words, text.space_after, most) for text, _ in given]
-        before = [self.init_token, self.separator_token]
-        special = [1 + (token is not None) for token in before[: len(parts)]]
-        room, lengths = most - sum(special), [len(part.tokens) for part in parts]
-        if room < len(parts):
-            raise PyramidionError(f"the model reads {most} tokens, of which {sum(special)} are added: none is left")
-        kept = [room]
-        if len(parts) == 2:
-            kept = [max(room - lengths[1], room - room // 2), max(room - lengths[0], room // 2)]
+        leads = [[] if token is None else [token] for token in (self.init_token, self.separator_token)[: len(parts)]]
+        kept = self._kept_lengths([len(part.tokens) for part in parts], [len(lead) for lead in leads])
         tokens: list[int] = []
         words: list[int] = []
         unread: list[int] = []
         offset = 0
-        for part, token, limit, (_, left_out) in zip(parts, before, kept, given):
+        for part, lead, limit, (_, left_out) in zip(parts, leads, kept, given):
             ids, of = list(part.tokens[:limit]), [offset + word for word in part.token_words[:limit]]
             unread.append(offset + len(part.words) - (max(of, default=offset - 1) + 1) + left_out)
-            lead = [token] if token is not None else []
             tokens += [*lead, *ids, eos]
             words += [*([-1] * len(lead)), *of, -1]
             offset += len(part.words)
-        cut = any(length > limit for length, limit in zip(lengths, kept))
-        return EncodedDocument(tokens, _joined([text for text, _ in given]), words, cut, tuple(unread))
+        cut = len(tokens) > most or any(len(part.tokens) > limit for part, limit in zip(parts, kept))
+        return EncodedDocument(tokens[:most], _joined([text for text, _ in given]), words[:most], cut, tuple(unread))
+
+    def _kept_lengths(self, lengths: list[int], leads: list[int]) -> list[int]:
+        """Return how many tokens of each text are read, from the numbers of its tokens and of those before it."""
+        most = self.model.max_positions()
+        if self.cuts_end:
+            before = [leads[0], leads[0] + lengths[0] + 1 + sum(leads[1:])]
+            return [max(most - start, 0) for start in before[: len(lengths)]]
+        added = sum(leads) + len(leads)
+        room = most - added
+        if room < len(lengths):
+            raise PyramidionError(f"the model reads {most} tokens, of which {added} are added: none is left")
+        if len(lengths) == 1:
+            return [room]
+        return [max(room - lengths[1], room - room // 2), max(room - lengths[0], room // 2)]
 
     def _run(self, inputs: list[EncodedDocument], explain: bool) -> list[Prediction]:
         rows = [torch.tensor(encoded.tokens) for encoded in inputs]

@@ -80,7 +80,8 @@ def load_classifier(
                 f"{checkpoint} has {option}={token!r:.50}, which is not an id of its {len(symbols):,} symbols"
             )
     tokenizer = _tokenizer(model.encoder.dictionary, symbols, bpe, checkpoint)
-    return Classifier(model.to(torch_device).eval(), name, labels, tokenizer, init, separator)
+    cuts_end = task.get("shorten_method") == "truncate"
+    return Classifier(model.to(torch_device).eval(), name, labels, tokenizer, init, separator, cuts_end)
 
 
 def _data_folders(state: Any, data: str | None) -> list[Path]:
