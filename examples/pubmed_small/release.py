@@ -1,7 +1,8 @@
 """Writes a trained checkpoint as it is shipped: half precision, no optimizer, none of the machine's paths.
 
 ``python examples/pubmed_small/release.py CHECKPOINT DATA OUT``: DATA is what preprocess/prepare.py wrote. OUT gets
-model.pt, both dictionaries and the sentencepiece model; generation.json and the model card are written by hand.
+model.pt, both dictionaries and the sentencepiece model, which also reads capitals there; generation.json and the model
+card are written by hand.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 from fairseq.data import Dictionary
+from lowercase import lowercase_ascii
 
 from pyramidion_fairseq import vocabularies
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
@@ -41,7 +43,7 @@ def release(checkpoint: Path, data: Path, out: Path) -> None:
     for name in ("dict.source.txt", "dict.target.txt"):
         shutil.copyfile(data / "data-bin" / name, out / name)
     pieces = out / "sentencepiece.model"
-    shutil.copyfile(data / "sentencepiece.model", pieces)
+    pieces.write_bytes(lowercase_ascii((data / "sentencepiece.model").read_bytes()))
     symbols = [Dictionary.load(str(out / f"dict.{side}.txt")).symbols for side in vocabularies.SIDES]
     extra_state = {vocabularies.KEY: vocabularies.describe(*symbols, vocabularies.digest(str(pieces)))}
     history = state["optimizer_history"][-1:]  # fairseq wants it; it holds names and the number of updates

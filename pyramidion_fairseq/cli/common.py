@@ -123,7 +123,7 @@ def load(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -
 
     import_user_dir(args.user_dir)
     if args.checkpoint is None:
-        logger.info(f"no --checkpoint given: using {DEFAULT}, a small model of PubMed articles; it knows no capitals")
+        logger.info(f"no --checkpoint given: using {DEFAULT}, a small model of PubMed articles")
         args.checkpoint = DEFAULT
     hub = load_summarizer(
         args.checkpoint, args.data, args.sentencepiece_model, args.device, args.fp16, overrides, args.dtype

@@ -29,6 +29,7 @@ from ..parallel.group import TIMEOUT
 from ..text import Document, TokenizedText, Tokenizer, Words, build_tokenizer, split_document, tidy
 from ..utils.paper_settings import PAPER_GENERATION
 from .batching import BUFFER, batches_by_length, run_or_halve, separate_short_documents
+from .checks import DocumentChecks
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,7 @@ class PyramidionHubInterface(GeneratorHubInterface):
         shortest = generator.min_len
         shortens = "min_len" not in generation  # for short documents
         is_logged = False
+        checks = DocumentChecks(self.src_dict.unk())
         tokenizer, _ = self._tokenizers()
         if isinstance(documents, (str, bytes, Document, Mapping)):  # a single document, or an error in _read
             documents = [documents]  # type: ignore[list-item]  # _read refuses it
@@ -190,7 +192,10 @@ class PyramidionHubInterface(GeneratorHubInterface):
                 summaries.update(zip(readable, found))
                 if progress is not None:
                     progress(len(batch))
-            yield from (summaries.get(index, Summary("", None, ())) for index in range(len(sources)))
+            for index, source in enumerate(sources):
+                summary = summaries.get(index, Summary("", None, ()))
+                checks.check(source.document, source.encoded.tokens, summary.text)
+                yield summary
 
     def spread_documents(self, size: int, timeout: float = TIMEOUT) -> None:
         """Let ``size`` processes share every document from now on. Each encodes a part; all write the same summary.

@@ -4,17 +4,21 @@ import gzip
 import json
 import random
 import shutil
+import string
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import torch
+from sentencepiece import sentencepiece_model_pb2
 
 from pyramidion_fairseq import PyramidionModel, pretrained
 from pyramidion_fairseq.checkpoints import load_checkpoint, save_checkpoint
 
 import clean  # isort: skip
+import lowercase  # isort: skip
 import oracle_extracts  # isort: skip
 import release  # isort: skip
 from splits import rewrite  # isort: skip
@@ -80,6 +84,41 @@ def test_oracle_extract_respects_the_limits_of_read_and_extracted_words(monkeypa
     assert oracle_extracts.oracle_extract(sentences, "gamma in rats , alpha in mice") == []
 
 
+def as_trained(model):
+    """Return a released sentencepiece model as it was trained: with its capitals."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    spec = proto.normalizer_spec
+    rules = lowercase.read_rules(spec.precompiled_charsmap)
+    for letter in string.ascii_uppercase:
+        assert rules.pop(letter.encode()) == letter.lower().encode()
+    spec.precompiled_charsmap, spec.name = lowercase.compile_rules(rules), "nmt_nfkc"
+    return proto.SerializeToString()
+
+
+def test_released_sentencepiece_lowercases_ascii_letters_and_nothing_else():
+    released = (FOLDER / "sentencepiece.model").read_bytes()
+    trained = as_trained(released)
+    assert lowercase.lowercase_ascii(trained) == released and len(released) - len(trained) < 50
+    before, after = (sentencepiece.SentencePieceProcessor(model_proto=model) for model in (trained, released))
+    spec = sentencepiece_model_pb2.ModelProto.FromString(trained).normalizer_spec
+    rules = lowercase.read_rules(spec.precompiled_charsmap)
+    assert len(rules) > 200_000 and rules["ﬁ".encode()] == b"fi" and rules["e\u0301".encode()] == "é".encode()
+    keys = random.Random(0).sample(sorted(rules), 500)
+    texts = [key.decode() for key in keys if not set(key.decode()) & set(string.ascii_uppercase)]
+    texts += ["the ﬁrst 10 µm of É. coli, Δg ™ ½", "<dig> and <cit>"]
+    assert len(texts) > 400 and all(before.encode(text) == after.encode(text) for text in texts)
+    assert before.encode("DNA") != after.encode("DNA") == before.encode("dna")
+
+
+def test_article_with_capitals_has_the_summary_of_the_article_in_lower_case():
+    """Check also that the words of the page keep their capitals."""
+    hub = PyramidionModel.from_pretrained("pubmed-small")
+    text = "Cells grew well in medium. The DNA of MICE was sequenced."
+    small, first, all_capitals = hub.summarize([text.lower(), text, text.upper()], min_len=2, max_len_b=20)
+    assert small.tokens == first.tokens == all_capitals.tokens and len(small.tokens) > 1
+    assert hub.explain(text, min_len=2, max_len_b=20)[0].document.words[:2] == ("Cells", "grew")
+
+
 def test_released_folder_is_as_small_as_the_published_one_and_loads(tmp_path):
     """Release a checkpoint as training leaves it, in float32 with a path and an optimizer state."""
     state = load_checkpoint(FOLDER / "model.pt")
@@ -90,12 +129,13 @@ def test_released_folder_is_as_small_as_the_published_one_and_loads(tmp_path):
     (tmp_path / "data" / "data-bin").mkdir(parents=True)
     for side in ("source", "target"):
         shutil.copy(FOLDER / f"dict.{side}.txt", tmp_path / "data" / "data-bin")
-    shutil.copy(FOLDER / "sentencepiece.model", tmp_path / "data")
+    (tmp_path / "data" / "sentencepiece.model").write_bytes(as_trained((FOLDER / "sentencepiece.model").read_bytes()))
     release.release(tmp_path / "in.pt", tmp_path / "data", tmp_path / "out")
     found = load_checkpoint(tmp_path / "out" / "model.pt")
     assert "/somewhere" not in str(found["cfg"]) and "last_optimizer_state" not in found
     assert all(value.dtype in (torch.float16, torch.int64) for value in found["model"].values())
     assert (tmp_path / "out" / "model.pt").stat().st_size == (FOLDER / "model.pt").stat().st_size
+    assert (tmp_path / "out" / "sentencepiece.model").read_bytes() == (FOLDER / "sentencepiece.model").read_bytes()
     ours, theirs = (PyramidionModel.from_pretrained(str(folder)) for folder in (tmp_path / "out", FOLDER))
     (summary,), (expected,) = (hub.summarize("a gene .", min_len=2, max_len_b=9) for hub in (ours, theirs))
     assert summary.tokens == expected.tokens
