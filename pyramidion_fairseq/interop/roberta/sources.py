@@ -78,6 +78,7 @@ def _read_directory(path: Path, dictionary: Path | None, bpe: Path | None) -> Pr
     changes += reorder(state, rows.order)
     subwords = rows.bpe if bpe is None and rows.bpe else find_subwords(rows.symbols, bpe, [path], None, path)
     changes += _leave_out_head_of_several(state, config)
+    changes += [] if ours else _leave_out_output(state, encoder_options)
     head = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
     classes = 0 if head is None else head.size(0)
     regression = _is_regression(config, classes)
@@ -125,6 +126,17 @@ def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, An
         del state[name]
     text = "left out the classification head: it gives a document several labels, ours gives it one"
     return [TensorChange(heads, "left out", text)] if heads else []
+
+
+def _leave_out_output(state: dict[str, Tensor], options: Mapping[str, Any]) -> list[TensorChange]:
+    """Drop the output for masked_lm in place if its activation, always gelu in transformers, is not the model's."""
+    found = tuple(name for name in state if name.startswith("encoder.lm_head."))
+    if not found or options["activation_fn"] == "gelu":
+        return []
+    for name in found:
+        del state[name]
+    text = f"left out the output for masked_lm: its activation is gelu, ours would be {options['activation_fn']}"
+    return [TensorChange(found, "left out", text)]
 
 
 def _is_regression(config: Mapping[str, Any], classes: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from ...errors import PyramidionError
 from ...text.tokenizers import SentencepieceTokenizer
 from ...utils.files import read_json
 from .. import byte_level, dictionary_files
+
+logger = logging.getLogger(__name__)
 
 MASK = "<mask>"
 _OVERWRITE = "#fairseq:overwrite"
@@ -32,9 +35,9 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
     """Return the symbols of a Hugging Face directory.
 
     A byte-level BPE has vocab.json with merges.txt, or tokenizer.json. With a sentencepiece model, the rows are
-    ``<s> <pad> </s> <unk>``, its pieces from the fourth on, and ``<mask>``. In CamemBERT, the rows of all pieces,
-    including ``<s>`` and ``</s>``, come after four unused ones. These rows are swapped, so that special symbols have
-    fairseq's.
+    ``<s> <pad> </s> <unk>``, its pieces from the fourth on, and ``<mask>``; rows after these get unused symbols. In
+    CamemBERT, the rows of all pieces, including ``<s>`` and ``</s>``, come after four unused ones. These rows are
+    swapped, so that special symbols have fairseq's.
 
     Args:
         folder: the directory.
@@ -61,7 +64,10 @@ def read_rows(folder: Path, size: int, camembert: bool) -> Rows:
         raise PyramidionError(
             f"{model} has {len(pieces):,} pieces, which do not fit the {size:,} rows of the embedding"
         )
-    symbols[-1:] = [*(f"unused{row}" for row in range(len(symbols) - 1, size - 1)), MASK]
+    more = [f"unused{row}" for row in range(len(symbols), size)]
+    if more:
+        logger.warning(f"the embedding of {folder} has {len(more):,} rows after {MASK}, which no text is encoded to")
+    symbols += more
     if len(set(symbols)) < len(symbols) or any(symbol.split() != [symbol] for symbol in symbols):
         raise PyramidionError(
             f"the pieces of {model} cannot be a fairseq dictionary: some are repeated or contain spaces"

@@ -49,7 +49,7 @@ def hugging_face(transformers, rows, pieces, tmp_path_factory):
             size = len(rows) if kind == "roberta" else 40 + (5 if kind == "camembert" else 2)
             labels = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}}
             config = getattr(transformers, CLASSES[kind] + "Config")
-            config = config(vocab_size=size, pad_token_id=1, **{**SHAPE, **labels, **more})
+            config = config(**{"vocab_size": size, "pad_token_id": 1, **SHAPE, **labels, **more})
             model = randomise(getattr(transformers, CLASSES[kind] + what)(config))
             model.save_pretrained(folder)
             if kind == "roberta":

@@ -60,6 +60,36 @@ def test_masked_lm_head_is_converted(kind, hugging_face, convert):
     assert (model(tokens)[0] - logits)[tokens.ne(1)].abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu_new"])
+def test_masked_lm_head_of_another_activation_is_left_out(activation, hugging_face, convert):
+    """Check that of transformers, whose output always has gelu, and that the layers are converted."""
+    folder, theirs = hugging_face("roberta", "ForMaskedLM", hidden_act=activation)
+    converted = convert("roberta", folder, *FULL)
+    model, tokens = _load(torch.load(converted / "model.pt")), documents([50, 9], theirs.config.vocab_size)
+    with torch.no_grad():
+        expected = theirs(tokens, tokens.ne(1).long(), output_hidden_states=True).hidden_states[-1]
+        assert (model(tokens, features_only=True)[0] - expected)[tokens.ne(1)].abs().max() < 1e-4
+    done = {part["kind"]: part for part in json.loads((converted / "conversion.json").read_text())["tensors"]}
+    assert "its activation is gelu, ours would be " in done["left out"]["what"]
+    assert (
+        "encoder.lm_head.dense.weight" in done["left out"]["tensors"]
+        and "encoder.lm_head.bias" in done["new"]["tensors"]
+    )
+
+
+@pytest.mark.parametrize("kind", ["camembert", "xlm-roberta"])
+def test_mask_follows_the_pieces_if_the_embedding_has_more_rows(kind, hugging_face, convert, capfd):
+    """Check rows of added tokens or padding, with the row of ``<mask>`` in transformers' tokenizers."""
+    row = 40 + (4 if kind == "camembert" else 1)
+    folder, theirs = hugging_face(kind, vocab_size=48)
+    classifier = read(convert("roberta", folder, *FULL))
+    assert classifier.dictionary.index("<mask>") == row and len(classifier.dictionary) == 48
+    assert f"has {47 - row} rows after <mask>, which no text is encoded to" in capfd.readouterr().err
+    tokens = torch.tensor([[0, 9, row, 11, 2]])
+    out = theirs(theirs_of(kind, tokens), tokens.ne(1).long())
+    assert (classifier.model.predict(HEAD, tokens)[0] - out.logits).abs().max() < 1e-4
+
+
 def _load(checkpoint):
     from argparse import Namespace
 
