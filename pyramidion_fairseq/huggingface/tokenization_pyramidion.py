@@ -158,6 +158,8 @@ class PyramidionTokenizer(PreTrainedTokenizer):
         return self._ids.get(token, self._ids["<unk>"])
 
     def _convert_id_to_token(self, index: int) -> str:
+        if index < 0:
+            raise IndexError(f"{index} is not the id of a token: replace -100 in labels by the id of padding first")
         return self._symbols[index]
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, *args: Any, **kwargs: Any) -> str:

@@ -108,7 +108,7 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
     A warning is logged if the tokenizer inserts a space before each text.
 
     Raises:
-        PyramidionError: neither file exists.
+        PyramidionError: neither file exists, or tokenizer.json is not that of a BPE.
     """
     if read_json_if_there(folder / "tokenizer_config.json").get("add_prefix_space"):
         logger.warning(
@@ -123,7 +123,10 @@ def hugging_face_rows(folder: Path) -> dict[str, int]:
     if (folder / "tokenizer.json").is_file():
         tokenizer = read_json(folder / "tokenizer.json")
         added = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens", [])}
-        return {**tokenizer["model"]["vocab"], **added}
+        vocabulary = tokenizer["model"]["vocab"]
+        if not isinstance(vocabulary, dict):
+            raise PyramidionError(f"the tokenizer.json of {folder} is not that of a byte-level BPE")
+        return {**vocabulary, **added}
     raise PyramidionError(f"{folder} has no vocabulary: neither vocab.json nor tokenizer.json")
 
 

@@ -72,8 +72,9 @@ def read_generation(folder: Path, config: Mapping[str, Any], model_length: int) 
             settings[ours] = number
         else:
             logger.warning(f"{theirs}={value!r} of {folder} is ignored: {ours} must be from {least} to {most}")
+    padding = said.get("pad_token_id", config.get("pad_token_id"))  # fairseq never generates it
     for name, nothing in _WITHOUT_COUNTERPART.items():
-        if said.get(name, nothing) not in (nothing, None, []):
+        if said.get(name, nothing) not in (nothing, None, [], [padding]):
             logger.warning(f"{name}={said[name]!r} of {folder} is ignored: fairseq has no such setting")
     settings["min_len"] = min(settings["min_len"], settings.get("max_len_b", model_length - 1))
     return settings

@@ -174,6 +174,11 @@ def test_special_tokens_mask_and_token_types_match_the_ids(tokenizer):
     assert out["token_type_ids"] == [0] * len(out["input_ids"])
 
 
+def test_ids_that_are_masked_in_labels_are_refused(tokenizer):
+    with pytest.raises(IndexError, match="-100 is not the id of a token: replace -100 in labels"):
+        tokenizer.decode([5, -100])
+
+
 def test_example_of_the_model_card_runs(exported):
     card = (exported / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("PATH", str(exported))

@@ -102,6 +102,13 @@ def test_vocabularies_that_are_not_regular_files_are_refused(tmp_path, make):
             read(tmp_path / name)
 
 
+def test_tokenizer_json_of_another_kind_is_refused(tmp_path):
+    vocabulary = [["<unk>", 0.0], ["a", -1.0]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram", "vocab": vocabulary}}))
+    with pytest.raises(PyramidionError, match=r"tokenizer\.json of .* is not that of a byte-level BPE"):
+        byte_level.hugging_face_rows(tmp_path)
+
+
 def test_empty_embedding_is_refused(tmp_path):
     """Check an embedding of width 0, whose many rows would each get a symbol."""
     safetensors = pytest.importorskip("safetensors.torch")

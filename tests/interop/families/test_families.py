@@ -158,6 +158,9 @@ def test_generation_settings_without_counterpart_are_named(tmp_path, caplog):
     read_generation(tmp_path, config, 64)
     assert "suppress_tokens=[3] of" in caplog.text and "repetition_penalty=1.2 of" in caplog.text
     assert "begin_suppress_tokens" not in caplog.text and "do_sample" not in caplog.text
+    caplog.clear()
+    read_generation(tmp_path, {"pad_token_id": 1, "suppress_tokens": [1]}, 64)  # as in our exported directories
+    assert not caplog.text
 
 
 @pytest.fixture
