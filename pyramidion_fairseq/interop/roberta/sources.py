@@ -118,13 +118,18 @@ def _data_folders(checkpoint: Mapping[str, Any]) -> list[Path]:
 
 
 def _leave_out_head_of_several(state: dict[str, Tensor], config: Mapping[str, Any]) -> list[TensorChange]:
-    """Drop a multi-label head in place, because fairseq's classes are mutually exclusive."""
-    if config.get("problem_type") != "multi_label_classification":
+    """Drop a head for several labels or several numbers in place, because ours is for one."""
+    head = state.get(f"classification_heads.{names.HEAD}.out_proj.weight")
+    kind = config.get("problem_type")
+    if kind == "regression" and head is not None and head.size(0) > 1:
+        text = "left out the classification head: it gives a document several numbers, ours gives it one"
+    elif kind == "multi_label_classification":
+        text = "left out the classification head: it gives a document several labels, ours gives it one"
+    else:
         return []
     heads = tuple(name for name in state if name.startswith("classification_heads."))
     for name in heads:
         del state[name]
-    text = "left out the classification head: it gives a document several labels, ours gives it one"
     return [TensorChange(heads, "left out", text)] if heads else []
 
 

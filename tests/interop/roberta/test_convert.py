@@ -163,10 +163,11 @@ def test_head_of_one_class_predicts_a_number(hugging_face, convert):
     assert prediction.value == pytest.approx(theirs(tokens).logits.item(), abs=1e-4)
 
 
-def test_multi_label_head_is_left_out(hugging_face, convert):
-    folder, _ = hugging_face("roberta", problem_type="multi_label_classification")
+@pytest.mark.parametrize("kind, what", [("multi_label_classification", "labels"), ("regression", "numbers")])
+def test_head_for_several_labels_or_numbers_is_left_out(kind, what, hugging_face, convert):
+    folder, _ = hugging_face("roberta", problem_type=kind)
     converted = convert("roberta", folder, *FULL)
-    assert "it gives a document several labels" in (converted / "conversion.json").read_text()
+    assert f"it gives a document several {what}, ours gives it one" in (converted / "conversion.json").read_text()
     with pytest.raises(PyramidionError, match="no classification head: train one"):
         read(converted)
 
